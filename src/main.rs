@@ -1,0 +1,2 @@
+//! RunQL.
+fn main() {}
