@@ -1,1 +1,34 @@
-//! RunQL.
+//! RunQL: a GraphQL API that runs scripts and commands for real, keeps what they printed and how they ended, and tells
+//! every change to whoever listens.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!  request          resolver              service               store / process             event           subscription
+//!  http, server ─▶ graphql/mutation ─▶ executor/submit ─▶ store/insert (row + event) ─▶ event (hint) ─▶ graphql/subscription
+//!                                         │ dispatcher ─▶ attempt ─▶ process/run                              ▲ reads
+//!                                         │                  │ chunks                                         │ after its
+//!                                         └── log_writer ◀───┘ ─▶ store/log ─▶ event (hint) ─▶ executor/feed ─┘ own place
+//! ```
+//!
+//! # The layers
+//!
+//! Each may import those below it, never one above; a test reads the `use` lines and holds them to this table.
+//!
+//! | layer | module | what it is for |
+//! | --- | --- | --- |
+//! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
+//! | 2 | `program` | what it takes to run a job's program, whoever runs it |
+//!
+//! # What always holds
+//!
+//! * A job that was answered is on disk. A status changes only by [`transition`](domain::transition()), guarded by
+//!   the status and attempt that were expected, in one transaction with its event.
+//! * Events become visible in the order of their numbers, so "all after mine" misses nothing.
+//! * A hint may be lost. Whoever waits for one registers first, then reads, then waits for more than it has seen.
+//! * Memory is bounded by settings, never by how many jobs, listeners or bytes there are.
+//!
+
+pub mod domain;
+pub mod supervisor;
+pub mod telemetry;

@@ -1,1 +1,16 @@
-//! Migrations.
+//! The changes that make the store what it is, in order. `runql serve` applies them by itself.
+
+pub use sea_orm_migration::prelude::*;
+
+mod m20261121_000001_create_jobs;
+
+/// Applies the migrations, and tells which there are.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261121_000001_create_jobs::Migration)]
+    }
+}
