@@ -18,6 +18,8 @@
 //! | layer | module | what it is for |
 //! | --- | --- | --- |
 //! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
+//! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
+//! | 1 | [`event`] | hints that something changed; never the truth |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //!
 //! # What always holds
@@ -30,5 +32,7 @@
 //!
 
 pub mod domain;
+pub mod event;
+pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -1,0 +1,195 @@
+//! Deleting ended jobs with all that belongs to them.
+
+use entity::{attempt, job, job_dependency, job_event, job_tag, log_chunk, plan};
+use futures_util::future::BoxFuture;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::tx::Tx;
+use super::writer::Operation;
+use super::{dialect, record};
+use crate::domain::{EventSeq, JobStatus, Timestamp};
+
+/// Jobs that one transaction deletes, so that no other write waits long behind it.
+const JOBS_AT_ONCE: u64 = 250;
+
+/// Where the store keeps the number of the latest event that was deleted.
+pub(super) const EVENT_FLOOR: &str = "event_floor";
+
+/// A step stays as long as its plan runs: what it did is part of what the plan shows.
+const OWN_TIME: &str = "(parent_id IS NULL OR NOT EXISTS
+    (SELECT 1 FROM job AS whole WHERE whole.id = job.parent_id AND whole.finished_at IS NULL))";
+
+/// Which ended jobs to delete.
+#[derive(Debug, Clone)]
+pub struct CleanupFilter {
+    /// Those that ended before this moment; none is all.
+    pub finished_before: Option<Timestamp>,
+    /// Those with one of these final statuses.
+    pub statuses: Vec<JobStatus>,
+}
+
+impl CleanupFilter {
+    fn final_statuses(&self) -> Vec<&'static str> {
+        let statuses = self.statuses.iter().filter(|status| status.is_final());
+        statuses.map(|status| status.as_str()).collect()
+    }
+
+    fn condition(&self) -> Condition {
+        Condition::all()
+            .add(job::Column::FinishedAt.is_not_null())
+            .add(job::Column::Status.is_in(self.final_statuses()))
+            .add(Expr::cust(OWN_TIME))
+            .add_option(
+                self.finished_before
+                    .map(|before| job::Column::FinishedAt.lt(before.micros())),
+            )
+    }
+
+    /// Some of the jobs that it names, found without a look at the rest: by the moment of their end where one is
+    /// asked for, else by their status.
+    async fn some(&self, tx: &Tx) -> Result<Vec<Uuid>, StoreError> {
+        let statuses = self.final_statuses();
+        if statuses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (index, bound) = match self.finished_before {
+            Some(_) => ("job_finished", " AND finished_at < ? ORDER BY finished_at"),
+            None => ("job_status", ""),
+        };
+        let sql = format!(
+            "SELECT id FROM job{} WHERE finished_at IS NOT NULL AND status IN ({}) AND {OWN_TIME}{bound}
+             LIMIT {JOBS_AT_ONCE}",
+            dialect::indexed_by(tx.backend(), index),
+            vec!["?"; statuses.len()].join(", "),
+        );
+        let before = self.finished_before.map(|before| before.micros().into());
+        let values = statuses.into_iter().map(Into::into).chain(before);
+        let rows = tx.conn().query_all_raw(tx.statement(&sql, values)).await?;
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get("", "id"))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// How many jobs it would delete.
+    pub(super) async fn count(&self, db: &sea_orm::DatabaseConnection) -> Result<u64, StoreError> {
+        Ok(job::Entity::find().filter(self.condition()).count(db).await?)
+    }
+}
+
+/// Deletes some of the jobs that a filter names.
+#[derive(Debug)]
+pub struct CleanupBatch {
+    /// Which.
+    pub filter: CleanupFilter,
+}
+
+/// What one batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanedUp {
+    /// How many jobs were deleted.
+    pub deleted: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+impl Operation for CleanupBatch {
+    type Output = CleanedUp;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<CleanedUp, StoreError>> {
+        Box::pin(self.delete(tx))
+    }
+}
+
+impl CleanupBatch {
+    async fn delete(&self, tx: &mut Tx) -> Result<CleanedUp, StoreError> {
+        let mut ids = self.filter.some(tx).await?;
+        let more = ids.len() as u64 == JOBS_AT_ONCE;
+        // Two nodes may clean at once: only who deletes the job itself takes it out of the figures.
+        let gone = job::Entity::delete_many()
+            .filter(job::Column::Id.is_in(ids.iter().copied()))
+            .exec_with_returning(tx.conn())
+            .await?;
+        ids.retain(|id| gone.iter().any(|row| row.id == *id));
+        if ids.is_empty() {
+            return Ok(CleanedUp { deleted: 0, more });
+        }
+        self.raise_floor(tx, &ids).await?;
+        attempt::Entity::delete_many()
+            .filter(attempt::Column::JobId.is_in(ids.iter().copied()))
+            .exec(tx.conn())
+            .await?;
+        job_event::Entity::delete_many()
+            .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
+            .exec(tx.conn())
+            .await?;
+        job_tag::Entity::delete_many()
+            .filter(job_tag::Column::JobId.is_in(ids.iter().copied()))
+            .exec(tx.conn())
+            .await?;
+        job_dependency::Entity::delete_many()
+            .filter(
+                Condition::any()
+                    .add(job_dependency::Column::JobId.is_in(ids.iter().copied()))
+                    .add(job_dependency::Column::DependsOn.is_in(ids.iter().copied())),
+            )
+            .exec(tx.conn())
+            .await?;
+        plan::Entity::delete_many()
+            .filter(plan::Column::JobId.is_in(ids.iter().copied()))
+            .exec(tx.conn())
+            .await?;
+        log_chunk::Entity::delete_many()
+            .filter(log_chunk::Column::JobId.is_in(ids.iter().copied()))
+            .exec(tx.conn())
+            .await?;
+        let deleted = gone.len() as u64;
+        for row in gone {
+            let job = record::job(row)?;
+            tx.count_move(&job.name, Some(job.status), None);
+            let finished = job.finished_at.unwrap_or(job.updated_at);
+            tx.count_times(
+                &job.name,
+                job.started_at.map(|started| finished.since(started)),
+                job.started_at.map(|started| started.since(job.run_at)),
+                -1,
+            );
+        }
+        Ok(CleanedUp { deleted, more })
+    }
+
+    /// A cursor below the latest event that is deleted would miss it, and is refused from now on.
+    async fn raise_floor(&self, tx: &Tx, ids: &[Uuid]) -> Result<(), StoreError> {
+        let latest: Option<i64> = job_event::Entity::find()
+            .select_only()
+            .column_as(job_event::Column::Seq.max(), "latest")
+            .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
+            .into_tuple::<Option<i64>>()
+            .one(tx.conn())
+            .await?
+            .flatten();
+        let Some(latest) = latest else { return Ok(()) };
+        let floor = Expr::col((entity::meta::Entity, entity::meta::Column::Value));
+        entity::meta::Entity::insert(entity::meta::ActiveModel {
+            key: Set(EVENT_FLOOR.to_owned()),
+            value: Set(EventSeq(latest).0),
+        })
+        .on_conflict(
+            OnConflict::column(entity::meta::Column::Key)
+                .value(
+                    entity::meta::Column::Value,
+                    Expr::case(floor.clone().lt(latest), latest).finally(floor),
+                )
+                .to_owned(),
+        )
+        .exec_without_returning(tx.conn())
+        .await?;
+        Ok(())
+    }
+}

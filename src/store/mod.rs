@@ -1,0 +1,74 @@
+//! The truth: every job, event and log line, in SQLite or in Postgres.
+//!
+//! This is the only importer of `sea_orm`. It knows the domain and nothing of processes, listeners or GraphQL.
+//!
+//! ```text
+//!   callers ── Operation ──▶ queue ──▶ writer ── one transaction for all that wait ──▶ commit ──▶ replies
+//!                                         │                                               └─────▶ Changes (hints)
+//!   readers ── Reader ──▶ a pool of its own, never behind a writer
+//! ```
+//!
+//! All writes of a node go through one writer on one connection. On SQLite that is what the file allows; on Postgres
+//! it groups commits, and makes the order in which events get their numbers easy to keep. What fails in a group is
+//! tried again alone, so that one bad row harms nobody else.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `connect`, `no_delay` | opening, migrating, the lock on a SQLite file |
+//! | `dialect` | every difference between the two databases |
+//! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
+//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*` | the operations |
+//! | `steps` | what the end of a job means for its plan and for what waits for it |
+//! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
+
+mod cancel;
+mod cleanup;
+mod connect;
+mod dialect;
+mod error;
+mod events;
+mod insert;
+mod last_line;
+mod lease;
+mod list;
+mod log;
+mod log_codec;
+mod log_read;
+mod moves;
+mod no_delay;
+mod notify;
+#[cfg(test)]
+mod plan_test;
+mod read;
+mod record;
+mod remote;
+mod remote_claim;
+mod remote_report;
+mod stats;
+mod steps;
+mod tx;
+mod worker;
+mod writer;
+
+pub use cancel::{CancelJob, Cancelled};
+pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter};
+pub use connect::{Backend, OpenError, Store, StoreOptions};
+pub use error::StoreError;
+pub use events::{EventFilter, EventPage};
+pub use insert::{InsertJobs, InsertRefused, Inserted};
+pub use lease::{ExpireLeases, Expired, Held, PromoteDue, RenewLeases, Renewed};
+pub use list::{JobOrder, JobOrderField, JobPage, Keyset, PageRequest};
+pub use log::AppendLog;
+pub use log_codec::{LogChunk, LogEncoder, LogSize};
+pub use log_read::{LogFilter, LogPage};
+pub use moves::{AttemptEnd, ClaimJobs, EndJob, EndResult, RecordProgress, ReleaseJob};
+pub use notify::listen;
+pub use read::Reader;
+pub use remote::{BackAgain, Heartbeat, MOST_REMOTE_WORKERS, RegisterWorker, RemoteFault, SignedIn};
+pub use remote_claim::ClaimTasks;
+pub use remote_report::{Report, ReportedLine, ReportedResult};
+pub use stats::{Figures, StatsWindow};
+pub use steps::SweepPlans;
+pub use tx::Tx;
+pub use worker::{JoinPool, LOCAL_BACKEND, LeavePool, PoolMember};
+pub use writer::{Operation, Writer};

@@ -1,0 +1,440 @@
+//! Every change of a job's status. Each is guarded by the status and the attempt that it expects, and writes the
+//! event of the same step of the state machine.
+
+use std::sync::Arc;
+
+use entity::{attempt, job};
+use futures_util::future::BoxFuture;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable,
+    QueryFilter, Statement,
+};
+use sea_orm::{Iden, Value as SqlValue};
+use serde_json::Value;
+
+use super::error::StoreError;
+use super::log_codec::{LogChunk, chunk_row};
+use super::steps::Ended;
+use super::tx::{NewEvent, Tx};
+use super::writer::Operation;
+use super::{dialect, record, worker};
+use crate::domain::{
+    Fault, FaultCode, Job, JobEventType, JobId, JobStatus, Move, ProcessEnd, Progress, Step, Timestamp,
+    WaitReason, WorkerId, backoff, transition,
+};
+
+/// Takes the next jobs, one for each worker that is free.
+#[derive(Debug)]
+pub struct ClaimJobs {
+    /// The free workers; at most as many jobs are taken.
+    pub workers: Vec<WorkerId>,
+    /// Until when they hold what they take.
+    pub lease_until: Timestamp,
+    /// The moment at which the jobs start.
+    pub now: Timestamp,
+}
+
+impl Operation for ClaimJobs {
+    /// The jobs, the most urgent first; each names its worker.
+    type Output = Vec<Job>;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Vec<Job>, StoreError>> {
+        Box::pin(self.claim(tx))
+    }
+}
+
+impl ClaimJobs {
+    async fn claim(&self, tx: &mut Tx) -> Result<Vec<Job>, StoreError> {
+        // What is held in the name of a worker that is another node's by now would be renewed there and run here.
+        let (workers, _) = worker::part(tx, &self.workers).await?;
+        if workers.is_empty() {
+            return Ok(Vec::new());
+        }
+        tx.flush_jobs().await?;
+        let uuid = dialect::uuid_type(tx.backend());
+        let cases: Vec<String> = (1..=workers.len())
+            .map(|n| format!("WHEN {n} THEN CAST(? AS {uuid})"))
+            .collect();
+        let sql = claim_sql(
+            tx.backend(),
+            dialect::indexed_by(tx.backend(), "job_claim").as_str(),
+            "route IS NULL",
+            "?",
+            &format!("CASE pick_number {} END", cases.join(" ")),
+        );
+        let now = SqlValue::from(self.now.micros());
+        let limit = i64::try_from(workers.len()).unwrap_or(i64::MAX);
+        let mut values = vec![limit.into(), now.clone(), now, self.lease_until.micros().into()];
+        values.extend(workers.iter().map(|worker| SqlValue::from(worker.uuid())));
+        let statement = tx.statement(&sql, values);
+        claimed(tx, statement, self.now).await
+    }
+}
+
+/// The statement that takes the next jobs of those that `condition` names. Its values, in this order: those of the
+/// condition, how many at most, the moment twice, those of `lease`, those of `worker`.
+///
+/// The rows are locked, or this is the only writer: they are still PENDING when they are written. Materialized, since
+/// a plan that ran the choice twice would take other rows the second time.
+pub(super) fn claim_sql(
+    backend: DbBackend,
+    index: &str,
+    condition: &str,
+    lease: &str,
+    worker: &str,
+) -> String {
+    let columns: Vec<String> = job::Column::iter().map(|column| column.to_string()).collect();
+    format!(
+        "WITH pick AS MATERIALIZED (
+            SELECT pick_id, row_number() OVER (ORDER BY pick_priority DESC, pick_id) AS pick_number
+            FROM (
+                SELECT id AS pick_id, priority AS pick_priority FROM job{index}
+                WHERE status = 'PENDING' AND wait = 'QUEUED' AND {condition}
+                ORDER BY priority DESC, id LIMIT ?{lock}
+            ) AS next
+         )
+         UPDATE job SET status = 'RUNNING', wait = NULL, attempt = attempt + 1, started_at = ?, updated_at = ?,
+            error_code = NULL, error_message = NULL, lease_until = {lease}, worker_id = {worker}
+         FROM pick WHERE id = pick_id
+         RETURNING {columns}",
+        lock = dialect::for_update_skip_locked(backend),
+        columns = columns.join(", "),
+    )
+}
+
+/// Runs a statement of [`claim_sql`], and writes what belongs to each start. The jobs come the most urgent first.
+pub(super) async fn claimed(
+    tx: &mut Tx,
+    statement: Statement,
+    now: Timestamp,
+) -> Result<Vec<Job>, StoreError> {
+    let mut jobs = Vec::new();
+    for row in tx.conn().query_all_raw(statement).await? {
+        jobs.push(record::job(job::Model::from_query_result(&row, "")?)?);
+    }
+    jobs.sort_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
+    for job in &jobs {
+        let step = transition(
+            JobStatus::Pending,
+            job.attempt - 1,
+            job.retry.max_attempts,
+            Move::Claim,
+        )
+        .map_err(|illegal| StoreError::Unreadable(illegal.to_string()))?;
+        tx.count_move(&job.name, Some(step.from), Some(step.to));
+        tx.add_event(event(job, step, now, None));
+        tx.note_started(job, now);
+        tx.committed.workers = true;
+    }
+    Ok(jobs)
+}
+
+/// How an attempt came to its end.
+#[derive(Debug, Clone)]
+pub struct AttemptEnd {
+    /// COMPLETED, FAILED, TIMEOUT or CANCELLED.
+    pub status: JobStatus,
+    /// How the process ended.
+    pub end: ProcessEnd,
+    /// What the job handed back.
+    pub output: Option<Value>,
+    /// Why it did not complete.
+    pub fault: Option<Fault>,
+}
+
+/// Ends an attempt, with the last of its log. A failure with attempts left goes back to the queue.
+#[derive(Debug)]
+pub struct EndJob {
+    /// The job as it was claimed.
+    pub job: Arc<Job>,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// The lines that were not stored yet.
+    pub log: Vec<LogChunk>,
+    /// When it ended.
+    pub now: Timestamp,
+    /// 0 to 1, to spread retries.
+    pub jitter: f64,
+}
+
+/// What became of an attempt's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum EndResult {
+    /// The job has ended so.
+    Ended(JobStatus),
+    /// The job is tried again, not before this moment.
+    Retried(Timestamp),
+    /// Somebody else decided about this attempt before; nothing was written.
+    Stale,
+}
+
+impl Operation for EndJob {
+    type Output = EndResult;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<EndResult, StoreError>> {
+        Box::pin(async move {
+            let result = end(tx, &self.job, &self.end, self.now, self.jitter).await?;
+            if result != EndResult::Stale {
+                for chunk in &self.log {
+                    tx.add_chunk(
+                        chunk_row(self.job.id, record::number(self.job.attempt), chunk.clone()),
+                        self.job.id,
+                    );
+                }
+            }
+            Ok(result)
+        })
+    }
+}
+
+/// Ends the attempt that `job` is at.
+pub(super) async fn end(
+    tx: &mut Tx,
+    job: &Job,
+    ended: &AttemptEnd,
+    now: Timestamp,
+    jitter: f64,
+) -> Result<EndResult, StoreError> {
+    let step = match transition(
+        job.status,
+        job.attempt,
+        job.retry.max_attempts,
+        Move::End(ended.status),
+    ) {
+        Ok(step) => step,
+        Err(_) => return Ok(EndResult::Stale),
+    };
+    if step.to.is_final() {
+        return finish(tx, job, step, ended, now).await;
+    }
+    let pause = backoff(job.retry, job.attempt, jitter);
+    let run_at = now.after(pause);
+    let wait = if pause.is_zero() {
+        WaitReason::Queued
+    } else {
+        WaitReason::Backoff
+    };
+    let statement = tx.statement(
+        "UPDATE job SET status = 'PENDING', wait = ?, run_at = ?, updated_at = ?, started_at = NULL,
+            lease_until = NULL, worker_id = NULL, progress_current = NULL, progress_total = NULL,
+            progress_step = NULL, progress_at = NULL, error_code = ?, error_message = ?
+         WHERE id = ? AND status = 'RUNNING' AND attempt = ? AND cancel_at IS NULL",
+        [
+            wait.as_str().into(),
+            run_at.micros().into(),
+            now.micros().into(),
+            ended.fault.as_ref().map(|fault| fault.code.as_str()).into(),
+            ended
+                .fault
+                .as_ref()
+                .map(|fault| record::plain_text(&fault.message))
+                .into(),
+            job.id.uuid().into(),
+            record::number(job.attempt).into(),
+        ],
+    );
+    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+        // Somebody asked for it to stop while it came to its own end: then it is not tried again.
+        return Ok(match cancel_asked(tx, job).await? {
+            true => {
+                let fault = Fault::new(FaultCode::Cancelled, "cancelled while it came to its end");
+                let ended = AttemptEnd {
+                    status: JobStatus::Cancelled,
+                    fault: Some(fault),
+                    ..ended.clone()
+                };
+                Box::pin(self::end(tx, job, &ended, now, jitter)).await?
+            }
+            false => EndResult::Stale,
+        });
+    }
+    attempt::Entity::insert(attempt_row(job, ended, now))
+        .exec_without_returning(tx.conn())
+        .await?;
+    tx.count_move(&job.name, Some(step.from), Some(step.to));
+    tx.add_event(event(job, step, now, ended.fault.clone()));
+    tx.committed.queued = true;
+    tx.committed.workers = true;
+    Ok(EndResult::Retried(run_at))
+}
+
+async fn cancel_asked(tx: &Tx, job: &Job) -> Result<bool, StoreError> {
+    let asked = job::Entity::find_by_id(job.id.uuid())
+        .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+        .filter(job::Column::Attempt.eq(record::number(job.attempt)))
+        .filter(job::Column::CancelAt.is_not_null())
+        .one(tx.conn())
+        .await?;
+    Ok(asked.is_some())
+}
+
+/// Writes a final status.
+async fn finish(
+    tx: &mut Tx,
+    job: &Job,
+    step: Step,
+    ended: &AttemptEnd,
+    now: Timestamp,
+) -> Result<EndResult, StoreError> {
+    let statement = tx.statement(
+        "UPDATE job SET status = ?, finished_at = ?, updated_at = ?, lease_until = NULL, exit_code = ?, signal = ?,
+            output = ?, error_code = ?, error_message = ?
+         WHERE id = ? AND status = 'RUNNING' AND attempt = ?",
+        [
+            step.to.as_str().into(),
+            now.micros().into(),
+            now.micros().into(),
+            ended.end.exit_code.into(),
+            ended.end.signal.clone().into(),
+            ended.output.as_ref().map(record::json_text).into(),
+            ended.fault.as_ref().map(|fault| fault.code.as_str()).into(),
+            ended.fault.as_ref().map(|fault| record::plain_text(&fault.message)).into(),
+            job.id.uuid().into(),
+            record::number(job.attempt).into(),
+        ],
+    );
+    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+        return Ok(EndResult::Stale);
+    }
+    tx.count_move(&job.name, Some(step.from), Some(step.to));
+    let started = job.started_at.unwrap_or(now);
+    tx.count_times(
+        &job.name,
+        Some(now.since(started)),
+        Some(started.since(job.run_at)),
+        1,
+    );
+    if let Some(worker) = job.worker {
+        tx.count_task(worker, step.to == JobStatus::Completed);
+    }
+    tx.add_event(event(job, step, now, ended.fault.clone()));
+    tx.add_ended(Ended::of(job, step, ended.fault.clone()), now);
+    Ok(EndResult::Ended(step.to))
+}
+
+fn attempt_row(job: &Job, ended: &AttemptEnd, now: Timestamp) -> attempt::ActiveModel {
+    attempt::ActiveModel {
+        job_id: Set(job.id.uuid()),
+        number: Set(record::number(job.attempt)),
+        status: Set(ended.status.as_str().to_owned()),
+        worker_id: Set(job.worker.map(WorkerId::uuid)),
+        started_at: Set(job.started_at.unwrap_or(now).micros()),
+        finished_at: Set(now.micros()),
+        exit_code: Set(ended.end.exit_code),
+        signal: Set(ended.end.signal.clone()),
+        error_code: Set(ended.fault.as_ref().map(|fault| fault.code.as_str().to_owned())),
+        error_message: Set(ended
+            .fault
+            .as_ref()
+            .map(|fault| record::plain_text(&fault.message))),
+    }
+}
+
+pub(super) fn event(job: &Job, step: Step, at: Timestamp, fault: Option<Fault>) -> NewEvent {
+    NewEvent {
+        job: job.id,
+        kind: step.event,
+        at,
+        status: step.to,
+        previous: Some(step.from),
+        attempt: step.attempt,
+        progress: None,
+        fault,
+    }
+}
+
+/// Gives a job back whose process was not started; the attempt is not used up.
+#[derive(Debug)]
+pub struct ReleaseJob {
+    /// The job as it was claimed.
+    pub job: Arc<Job>,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Operation for ReleaseJob {
+    /// Whether the job was still this node's to give back.
+    type Output = bool;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let job = &self.job;
+            let Ok(step) = transition(job.status, job.attempt, job.retry.max_attempts, Move::Release) else {
+                return Ok(false);
+            };
+            let statement = tx.statement(
+                "UPDATE job SET status = 'PENDING', wait = 'QUEUED', attempt = ?, updated_at = ?, started_at = NULL,
+                    lease_until = NULL, worker_id = NULL
+                 WHERE id = ? AND status = 'RUNNING' AND attempt = ? AND cancel_at IS NULL",
+                [
+                    record::number(step.attempt).into(),
+                    self.now.micros().into(),
+                    job.id.uuid().into(),
+                    record::number(job.attempt).into(),
+                ],
+            );
+            if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+            tx.count_move(&job.name, Some(step.from), Some(step.to));
+            tx.add_event(event(job, step, self.now, None));
+            tx.committed.queued = true;
+            Ok(true)
+        })
+    }
+}
+
+/// Notes how far a running job is.
+#[derive(Debug)]
+pub struct RecordProgress {
+    /// The job.
+    pub job: JobId,
+    /// The attempt that says so.
+    pub attempt: u32,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl Operation for RecordProgress {
+    /// Whether the attempt is still the one that runs.
+    type Output = bool;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let at = self.progress.updated_at;
+            let step = self.progress.step.as_deref().map(record::plain_text);
+            let statement = tx.statement(
+                "UPDATE job SET progress_current = ?, progress_total = ?, progress_step = ?, progress_at = ?,
+                    updated_at = ?
+                 WHERE id = ? AND status = 'RUNNING' AND attempt = ?",
+                [
+                    self.progress.current.into(),
+                    self.progress.total.into(),
+                    step.clone().into(),
+                    at.micros().into(),
+                    at.micros().into(),
+                    self.job.uuid().into(),
+                    record::number(self.attempt).into(),
+                ],
+            );
+            if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+            tx.add_event(NewEvent {
+                job: self.job,
+                kind: JobEventType::Progressed,
+                at,
+                status: JobStatus::Running,
+                previous: Some(JobStatus::Running),
+                attempt: self.attempt,
+                progress: Some(Progress {
+                    step,
+                    ..self.progress.clone()
+                }),
+                fault: None,
+            });
+            Ok(true)
+        })
+    }
+}

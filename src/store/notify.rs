@@ -1,0 +1,132 @@
+//! Hints from the other nodes, by LISTEN and NOTIFY of Postgres. They carry no truth and may be lost: whoever waits
+//! for one also looks from time to time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::PgListener;
+use sea_orm::{DbBackend, Statement};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::connect::{Backend, Store};
+use super::dialect;
+use crate::domain::{Changes, EventSeq, JobId};
+
+const CHANNEL: &str = "runql";
+
+/// Ids in one payload, which may have 8,000 bytes: beyond it the hint says only that something changed.
+const IDS_PER_PAYLOAD: usize = 60;
+
+/// The first pause after a lost connection; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What one node tells the others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Payload {
+    /// Who tells; a node passes over its own.
+    node: Uuid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_event: Option<i64>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    jobs: BTreeSet<JobId>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    logs: BTreeSet<JobId>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    cancels: BTreeSet<JobId>,
+    #[serde(default)]
+    queued: bool,
+    #[serde(default)]
+    workers: bool,
+    /// Whether there was more than fits.
+    #[serde(default)]
+    more: bool,
+}
+
+/// The statement that tells the other nodes of a commit, sent when the transaction commits.
+pub(super) fn notify(backend: DbBackend, node: Uuid, committed: &Changes) -> Option<Statement> {
+    if backend != DbBackend::Postgres || committed.is_empty() {
+        return None;
+    }
+    let payload = Payload {
+        node,
+        last_event: committed.last_event.map(|seq| seq.0),
+        jobs: committed.jobs.iter().copied().take(IDS_PER_PAYLOAD).collect(),
+        logs: committed.logs.iter().copied().take(IDS_PER_PAYLOAD).collect(),
+        cancels: committed.cancels.iter().copied().take(IDS_PER_PAYLOAD).collect(),
+        queued: committed.queued,
+        workers: committed.workers,
+        more: [&committed.jobs, &committed.logs, &committed.cancels]
+            .iter()
+            .any(|ids| ids.len() > IDS_PER_PAYLOAD),
+    };
+    let text = serde_json::to_string(&payload).ok()?;
+    Some(dialect::statement(
+        backend,
+        "SELECT pg_notify(?, ?)",
+        [CHANNEL.into(), text.into()],
+    ))
+}
+
+/// Listens for what other nodes commit, until `stop`. A connection that was lost is opened again; since hints were
+/// missed meanwhile, `on_hint` is then told that anything may have changed. Does nothing on SQLite, which has one node.
+pub async fn listen(store: &Store, on_hint: impl Fn(Option<Changes>), stop: CancellationToken) {
+    if store.backend() == Backend::Sqlite {
+        return stop.cancelled().await;
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let session = stop
+            .run_until_cancelled(session(store, &on_hint, &mut pause))
+            .await;
+        let Some(Err(error)) = session else { return };
+        tracing::warn!(error = %crate::telemetry::chain(&error), retry_ms = crate::telemetry::millis(pause), "hints from other nodes are cut off; polling goes on");
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn session(
+    store: &Store,
+    on_hint: &impl Fn(Option<Changes>),
+    pause: &mut Duration,
+) -> Result<std::convert::Infallible, sea_orm::SqlxError> {
+    let pool = store.pool().get_postgres_connection_pool();
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    *pause = FIRST_PAUSE;
+    on_hint(None);
+    loop {
+        let notification = match listener.try_recv().await? {
+            Some(notification) => notification,
+            // The connection was lost and is opened again by the next call.
+            None => {
+                on_hint(None);
+                continue;
+            }
+        };
+        match serde_json::from_str::<Payload>(notification.payload()) {
+            Ok(payload) if payload.node == store.node() => {}
+            Ok(payload) if payload.more => on_hint(None),
+            Ok(payload) => on_hint(Some(Changes {
+                last_event: payload.last_event.map(EventSeq),
+                jobs: payload.jobs,
+                logs: payload.logs,
+                cancels: payload.cancels,
+                queued: payload.queued,
+                workers: payload.workers,
+            })),
+            Err(error) => {
+                tracing::warn!(error = %crate::telemetry::chain(&error), "a hint of another version was passed over")
+            }
+        }
+    }
+}

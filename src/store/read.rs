@@ -1,0 +1,351 @@
+//! Questions about single jobs, attempts and workers, many ids at a time.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use entity::{attempt, job, job_dependency, worker};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::cleanup::CleanupFilter;
+use super::error::StoreError;
+use super::{dialect, record};
+use crate::domain::{Attempt, Job, JobId, JobKind, JobStatus, StatusCounts, Timestamp, Worker, WorkerId};
+
+/// Ids in one statement; both databases bound the values it may have.
+const IDS_AT_ONCE: usize = 500;
+
+/// Asks the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pub(super) db: DatabaseConnection,
+}
+
+impl Reader {
+    pub(super) const fn new(db: DatabaseConnection) -> Self {
+        Self { db }
+    }
+
+    /// The job of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], here as everywhere in the reader, where the database failed or a row cannot be read.
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        job::Entity::find_by_id(id.uuid())
+            .one(&self.db)
+            .await?
+            .map(record::job)
+            .transpose()
+    }
+
+    /// The jobs of these ids, as far as they are there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn jobs(&self, ids: &[JobId]) -> Result<HashMap<JobId, Job>, StoreError> {
+        let mut found = HashMap::with_capacity(ids.len());
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let rows = job::Entity::find()
+                .filter(job::Column::Id.is_in(some.iter().map(|id| id.uuid())))
+                .all(&self.db)
+                .await?;
+            for row in rows {
+                let job = record::job(row)?;
+                found.insert(job.id, job);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The attempts of these jobs that were followed by another, oldest first; the latest is told by the job itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn earlier_attempts(&self, ids: &[JobId]) -> Result<HashMap<JobId, Vec<Attempt>>, StoreError> {
+        let mut found: HashMap<JobId, Vec<Attempt>> = HashMap::new();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let rows = attempt::Entity::find()
+                .filter(attempt::Column::JobId.is_in(some.iter().map(|id| id.uuid())))
+                .order_by_asc(attempt::Column::Number)
+                .all(&self.db)
+                .await?;
+            for row in rows {
+                let job = JobId::from_uuid(row.job_id);
+                found.entry(job).or_default().push(record::attempt(row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every worker that is known, by name. Those not heard of since `silent_since` are OFFLINE.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn workers(&self, silent_since: Timestamp) -> Result<Vec<Worker>, StoreError> {
+        let rows = worker::Entity::find()
+            .order_by_asc(worker::Column::Name)
+            .all(&self.db)
+            .await?;
+        self.with_status(rows, silent_since).await
+    }
+
+    /// The workers of these ids, as far as they are there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn workers_by_id(
+        &self,
+        ids: &[WorkerId],
+        silent_since: Timestamp,
+    ) -> Result<HashMap<WorkerId, Worker>, StoreError> {
+        let mut found = HashMap::with_capacity(ids.len());
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let rows = worker::Entity::find()
+                .filter(worker::Column::Id.is_in(some.iter().map(|id| id.uuid())))
+                .all(&self.db)
+                .await?;
+            let workers = self.with_status(rows, silent_since).await?;
+            found.extend(workers.into_iter().map(|worker| (worker.id, worker)));
+        }
+        Ok(found)
+    }
+
+    async fn with_status(
+        &self,
+        rows: Vec<worker::Model>,
+        silent_since: Timestamp,
+    ) -> Result<Vec<Worker>, StoreError> {
+        let ids: Vec<WorkerId> = rows.iter().map(|row| WorkerId::from_uuid(row.id)).collect();
+        let busy = self.current_jobs(&ids).await?;
+        rows.into_iter()
+            .map(|row| {
+                let is_busy = busy.contains_key(&WorkerId::from_uuid(row.id));
+                record::worker(row, is_busy, silent_since)
+            })
+            .collect()
+    }
+
+    /// What these workers hold.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn current_jobs(&self, ids: &[WorkerId]) -> Result<HashMap<WorkerId, Vec<JobId>>, StoreError> {
+        let mut found: HashMap<WorkerId, Vec<JobId>> = HashMap::new();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let rows: Vec<(Uuid, Uuid)> = job::Entity::find()
+                .select_only()
+                .column(job::Column::WorkerId)
+                .column(job::Column::Id)
+                .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+                .filter(job::Column::WorkerId.is_in(some.iter().map(|id| id.uuid())))
+                .order_by_asc(job::Column::Id)
+                .into_tuple()
+                .all(&self.db)
+                .await?;
+            for (worker, job) in rows {
+                found
+                    .entry(WorkerId::from_uuid(worker))
+                    .or_default()
+                    .push(JobId::from_uuid(job));
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many children of each status these jobs have.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn child_counts(&self, parents: &[JobId]) -> Result<HashMap<JobId, StatusCounts>, StoreError> {
+        let mut found: HashMap<JobId, StatusCounts> = HashMap::new();
+        for some in parents.chunks(IDS_AT_ONCE) {
+            let rows: Vec<(Uuid, String, i64)> = job::Entity::find()
+                .select_only()
+                .column(job::Column::ParentId)
+                .column(job::Column::Status)
+                .column_as(job::Column::Id.count(), "jobs")
+                .filter(job::Column::ParentId.is_in(some.iter().map(|id| id.uuid())))
+                .group_by(job::Column::ParentId)
+                .group_by(job::Column::Status)
+                .into_tuple()
+                .all(&self.db)
+                .await?;
+            for (parent, status, jobs) in rows {
+                found
+                    .entry(JobId::from_uuid(parent))
+                    .or_default()
+                    .add(status.parse()?, jobs);
+            }
+        }
+        Ok(found)
+    }
+
+    /// For each step of a plan, in its order, the keys of the steps that it waits for.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn step_dependencies(&self, plan: JobId) -> Result<Vec<(String, Vec<String>)>, StoreError> {
+        let statement = dialect::statement(
+            self.db.get_database_backend(),
+            "SELECT step.step_key AS step_key, awaited.step_key AS awaited_key
+             FROM job AS step
+             LEFT JOIN job_dependency ON job_dependency.job_id = step.id
+             LEFT JOIN job AS awaited ON awaited.id = job_dependency.depends_on AND awaited.parent_id = step.parent_id
+             WHERE step.parent_id = ? ORDER BY step.step_index, awaited.step_index",
+            [plan.uuid().into()],
+        );
+        let mut found: Vec<(String, Vec<String>)> = Vec::new();
+        for row in self.db.query_all_raw(statement).await? {
+            let key: String = row.try_get("", "step_key")?;
+            let awaited: Option<String> = row.try_get("", "awaited_key")?;
+            if found.last().is_none_or(|(last, _)| *last != key) {
+                found.push((key, Vec::new()));
+            }
+            if let (Some((_, keys)), Some(awaited)) = (found.last_mut(), awaited) {
+                keys.push(awaited);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The steps of a plan, in its order.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn steps(&self, plan: JobId) -> Result<Vec<Job>, StoreError> {
+        let rows = job::Entity::find()
+            .filter(job::Column::ParentId.eq(plan.uuid()))
+            .order_by_asc(job::Column::StepIndex)
+            .all(&self.db)
+            .await?;
+        rows.into_iter().map(record::job).collect()
+    }
+
+    /// What these jobs wait for or waited for, as far as it must have completed.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn dependencies(&self, ids: &[JobId]) -> Result<HashMap<JobId, Vec<JobId>>, StoreError> {
+        let mut found: HashMap<JobId, Vec<JobId>> = HashMap::new();
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let rows = job_dependency::Entity::find()
+                .filter(job_dependency::Column::JobId.is_in(some.iter().map(|id| id.uuid())))
+                .filter(job_dependency::Column::OnEnd.eq(false))
+                .order_by_asc(job_dependency::Column::DependsOn)
+                .all(&self.db)
+                .await?;
+            for row in rows {
+                let awaited = JobId::from_uuid(row.depends_on);
+                found
+                    .entry(JobId::from_uuid(row.job_id))
+                    .or_default()
+                    .push(awaited);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The latest job of each kind and name.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn last_jobs(
+        &self,
+        named: &[(JobKind, String)],
+    ) -> Result<HashMap<(JobKind, String), Job>, StoreError> {
+        let mut found = HashMap::with_capacity(named.len());
+        for (kind, name) in named {
+            let row = job::Entity::find()
+                .filter(job::Column::Name.eq(name.as_str()))
+                .filter(job::Column::Kind.eq(kind.as_str()))
+                .order_by_desc(job::Column::Id)
+                .one(&self.db)
+                .await?;
+            if let Some(row) = row {
+                found.insert((*kind, name.clone()), record::job(row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first moment at which a job that waits for its moment becomes ready.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let backend = self.db.get_database_backend();
+        let sql = format!(
+            "SELECT MIN(run_at) AS due FROM job{} WHERE status = 'PENDING' AND wait IN ('SCHEDULED', 'BACKOFF')",
+            dialect::indexed_by(backend, "job_due"),
+        );
+        let statement = dialect::statement(backend, &sql, []);
+        let row = self.db.query_one_raw(statement).await?;
+        let due: Option<i64> = row.map_or(Ok(None), |row| row.try_get("", "due"))?;
+        Ok(due.map(Timestamp::from_micros))
+    }
+
+    /// The first moment at which a lease, or the time of a plan, is over.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn next_expiry(&self) -> Result<Option<Timestamp>, StoreError> {
+        let backend = self.db.get_database_backend();
+        let sql = format!(
+            "SELECT MIN(lease_until) AS until FROM job{} WHERE status = 'RUNNING'",
+            dialect::indexed_by(backend, "job_lease"),
+        );
+        let statement = dialect::statement(backend, &sql, []);
+        let row = self.db.query_one_raw(statement).await?;
+        let until: Option<i64> = row.map_or(Ok(None), |row| row.try_get("", "until"))?;
+        Ok(until.map(Timestamp::from_micros))
+    }
+
+    /// How many jobs a cleanup would delete.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn count_cleanup(&self, filter: &CleanupFilter) -> Result<u64, StoreError> {
+        filter.count(&self.db).await
+    }
+
+    /// Asks the database for as little as possible, and tells how long that took.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        let started = Instant::now();
+        let statement = dialect::statement(self.db.get_database_backend(), "SELECT 1 AS one", []);
+        self.db.query_one_raw(statement).await?;
+        Ok(started.elapsed())
+    }
+
+    /// The size of the database in bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn size_bytes(&self) -> Result<i64, StoreError> {
+        let row = self
+            .db
+            .query_one_raw(dialect::size_query(self.db.get_database_backend()))
+            .await?;
+        Ok(row.map_or(Ok(0), |row| row.try_get("", "bytes"))?)
+    }
+}

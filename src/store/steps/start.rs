@@ -1,0 +1,130 @@
+//! Letting steps in, and starting plans.
+
+use entity::{job, plan};
+use futures_util::future::BoxFuture;
+use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, Value as SqlValue};
+
+use super::{HAVE_STEPS, illegal};
+use crate::domain::{Job, JobId, Move, Timestamp, transition};
+use crate::store::error::StoreError;
+use crate::store::moves::event;
+use crate::store::tx::Tx;
+use crate::store::{dialect, record};
+
+/// Lets in the next steps of a plan that bounds how many are under way, `left` of which have just ended.
+pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), StoreError> {
+    let Some(rules) = plan::Entity::find_by_id(plan.uuid()).one(tx.conn()).await? else {
+        return Ok(());
+    };
+    let Some(free) = rules.free_slots else {
+        return Ok(());
+    };
+    let free = free.saturating_add(left);
+    let sql = format!(
+        "SELECT * FROM job{} WHERE parent_id = ? AND status = 'PENDING' AND gated AND blockers = 0
+         ORDER BY step_index LIMIT ?",
+        dialect::indexed_by(tx.backend(), "job_gate"),
+    );
+    let statement = tx.statement(&sql, [plan.uuid().into(), i64::from(free).into()]);
+    let next = tx.conn().query_all_raw(statement).await?;
+    let used = i32::try_from(next.len()).unwrap_or(i32::MAX);
+    let statement = tx.statement(
+        "UPDATE plan SET free_slots = ? WHERE job_id = ?",
+        [(free - used).into(), plan.uuid().into()],
+    );
+    tx.conn().execute_raw(statement).await?;
+    for row in next {
+        let job = record::job(job::Model::from_query_result(&row, "")?)?;
+        open_gate(tx, &job).await?;
+        make_ready(tx, &job).await?;
+    }
+    Ok(())
+}
+
+async fn open_gate(tx: &Tx, job: &Job) -> Result<(), StoreError> {
+    let statement = tx.statement(
+        "UPDATE job SET gated = FALSE WHERE id = ?",
+        [job.id.uuid().into()],
+    );
+    tx.conn().execute_raw(statement).await?;
+    Ok(())
+}
+
+/// Puts a job into line that nothing blocks any more; a plan starts.
+pub(super) fn make_ready<'t>(tx: &'t mut Tx, job: &'t Job) -> BoxFuture<'t, Result<(), StoreError>> {
+    Box::pin(async move {
+        let now = tx.now();
+        if job.run_at <= now && job.command.kind().has_steps() {
+            return start(tx, job, now).await;
+        }
+        // It could start from now on, which is where its time in the queue begins.
+        let (wait, run_at) = if job.run_at > now {
+            ("SCHEDULED", job.run_at)
+        } else {
+            ("QUEUED", now)
+        };
+        let statement = tx.statement(
+            "UPDATE job SET wait = ?, run_at = ?, updated_at = ? WHERE id = ? AND status = 'PENDING'",
+            [
+                wait.into(),
+                run_at.micros().into(),
+                now.micros().into(),
+                job.id.uuid().into(),
+            ],
+        );
+        tx.conn().execute_raw(statement).await?;
+        tx.committed.queued = true;
+        Ok(())
+    })
+}
+
+/// Starts a plan: lets in the steps that it may.
+pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> Result<(), StoreError> {
+    let step =
+        transition(plan.status, plan.attempt, plan.retry.max_attempts, Move::Claim).map_err(illegal)?;
+    let statement = tx.statement(
+        "UPDATE job SET status = 'RUNNING', wait = NULL, attempt = ?, run_at = ?, started_at = ?, updated_at = ?,
+            lease_until = ? WHERE id = ? AND status = 'PENDING'",
+        [
+            record::number(step.attempt).into(),
+            now.micros().into(),
+            now.micros().into(),
+            now.micros().into(),
+            now.after(plan.timeout).micros().into(),
+            plan.id.uuid().into(),
+        ],
+    );
+    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+        return Ok(());
+    }
+    tx.count_move(&plan.name, Some(step.from), Some(step.to));
+    tx.add_event(event(plan, step, now, None));
+    tx.note_started(plan, now);
+    tx.committed.queued = true;
+    let rules = plan::Entity::find_by_id(plan.id.uuid()).one(tx.conn()).await?;
+    if rules.is_some_and(|rules| rules.free_slots.is_some()) {
+        return admit(tx, plan.id, 0).await;
+    }
+    let sql = format!(
+        "UPDATE job SET gated = FALSE, updated_at = ?,
+            wait = CASE WHEN blockers > 0 THEN 'BLOCKED' WHEN run_at > ? THEN 'SCHEDULED' ELSE 'QUEUED' END,
+            run_at = CASE WHEN run_at > ? THEN run_at ELSE ? END
+         WHERE parent_id = ? AND status = 'PENDING' AND kind NOT IN {HAVE_STEPS}",
+    );
+    let at = SqlValue::from(now.micros());
+    let values = [at.clone(), at.clone(), at.clone(), at, plan.id.uuid().into()];
+    tx.conn().execute_raw(tx.statement(&sql, values)).await?;
+    let sql =
+        format!("SELECT * FROM job WHERE parent_id = ? AND status = 'PENDING' AND kind IN {HAVE_STEPS}");
+    let statement = tx.statement(&sql, [plan.id.uuid().into()]);
+    for row in tx.conn().query_all_raw(statement).await? {
+        let row = job::Model::from_query_result(&row, "")?;
+        let blocked = row.blockers > 0;
+        let job = record::job(row)?;
+        open_gate(tx, &job).await?;
+        if !blocked {
+            make_ready(tx, &job).await?;
+        }
+    }
+    Ok(())
+}

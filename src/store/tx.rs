@@ -1,0 +1,398 @@
+//! One transaction: what its operations write at once, and what they leave to be written together at its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use entity::{job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Statement,
+};
+
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::steps::{self, Ended};
+use super::{dialect, notify};
+use crate::domain::{
+    Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
+};
+
+/// Rows in one INSERT. Both databases bound the values of a statement, SQLite to 32,766; a job has 45.
+const ROWS_PER_INSERT: usize = 500;
+
+/// An event that gets its number at the end of the transaction.
+pub(super) struct NewEvent {
+    pub(super) job: JobId,
+    pub(super) kind: JobEventType,
+    pub(super) at: Timestamp,
+    pub(super) status: JobStatus,
+    pub(super) previous: Option<JobStatus>,
+    pub(super) attempt: u32,
+    pub(super) progress: Option<Progress>,
+    pub(super) fault: Option<Fault>,
+}
+
+/// The metrics that the counters know.
+pub(super) mod metric {
+    pub(in crate::store) const STATUS: &str = "status";
+    pub(in crate::store) const DURATION: &str = "duration";
+    pub(in crate::store) const DURATION_SUM: &str = "duration_sum";
+    pub(in crate::store) const WAIT: &str = "wait";
+    pub(in crate::store) const WAIT_SUM: &str = "wait_sum";
+}
+
+/// One transaction of the writer. Only operations of the store look inside.
+pub struct Tx {
+    node: Uuid,
+    conn: DatabaseTransaction,
+    backend: DbBackend,
+    new_jobs: Vec<job::ActiveModel>,
+    new_tags: Vec<job_tag::ActiveModel>,
+    new_dependencies: Vec<job_dependency::ActiveModel>,
+    new_plans: Vec<plan::ActiveModel>,
+    new_chunks: Vec<log_chunk::ActiveModel>,
+    events: Vec<NewEvent>,
+    /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
+    ended: Vec<Ended>,
+    /// The step that started last, for each plan of which one did.
+    steps_started: BTreeMap<JobId, String>,
+    /// The latest moment that an operation of this transaction told.
+    now: Timestamp,
+    ordered: bool,
+    counters: BTreeMap<(String, &'static str, i32), i64>,
+    worker_tasks: BTreeMap<WorkerId, (i64, i64)>,
+    /// PENDING jobs before this transaction, once somebody asked, and what it has changed since.
+    pending_before: Option<i64>,
+    pending_change: i64,
+    /// What the commit will tell.
+    pub(super) committed: Changes,
+}
+
+impl Tx {
+    pub(super) fn new(conn: DatabaseTransaction, node: Uuid) -> Self {
+        let backend = conn.get_database_backend();
+        Self {
+            node,
+            conn,
+            backend,
+            new_jobs: Vec::new(),
+            new_tags: Vec::new(),
+            new_dependencies: Vec::new(),
+            new_plans: Vec::new(),
+            new_chunks: Vec::new(),
+            events: Vec::new(),
+            ended: Vec::new(),
+            steps_started: BTreeMap::new(),
+            now: Timestamp::from_micros(0),
+            ordered: false,
+            counters: BTreeMap::new(),
+            worker_tasks: BTreeMap::new(),
+            pending_before: None,
+            pending_change: 0,
+            committed: Changes::default(),
+        }
+    }
+
+    pub(super) const fn conn(&self) -> &DatabaseTransaction {
+        &self.conn
+    }
+
+    /// This server process.
+    pub(super) const fn node(&self) -> Uuid {
+        self.node
+    }
+
+    pub(super) const fn backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    pub(super) fn statement(&self, sql: &str, values: impl IntoIterator<Item = sea_orm::Value>) -> Statement {
+        dialect::statement(self.backend, sql, values)
+    }
+
+    /// Leaves a job to be written with all others of this transaction.
+    pub(super) fn add_job(&mut self, row: job::ActiveModel, tags: Vec<job_tag::ActiveModel>) {
+        self.new_jobs.push(row);
+        self.new_tags.extend(tags);
+    }
+
+    /// Leaves what a job waits for to be written with all others of this transaction.
+    pub(super) fn add_dependencies(&mut self, rows: impl IntoIterator<Item = job_dependency::ActiveModel>) {
+        self.new_dependencies.extend(rows);
+    }
+
+    /// Leaves the rules of a plan to be written with all others of this transaction.
+    pub(super) fn add_plan(&mut self, row: plan::ActiveModel) {
+        self.new_plans.push(row);
+    }
+
+    /// Notes that a job came to its end: what waits for it, and its plan, are seen to before the commit.
+    pub(super) fn add_ended(&mut self, ended: Ended, now: Timestamp) {
+        self.see(now);
+        self.ended.push(ended);
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Notes that a job started: where it is a step, its plan tells so.
+    pub(super) fn note_started(&mut self, job: &Job, now: Timestamp) {
+        if let (Some(plan), Some(key)) = (job.parent, &job.step_key) {
+            self.see(now);
+            self.steps_started.insert(plan, key.clone());
+        }
+    }
+
+    pub(super) fn take_steps_started(&mut self) -> BTreeMap<JobId, String> {
+        std::mem::take(&mut self.steps_started)
+    }
+
+    /// Takes note of the moment at which an operation takes place.
+    pub(super) fn see(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// The latest moment that an operation of this transaction told.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Takes the lock that orders commits, once. What is read from here on is as the commits before left it, so
+    /// whoever links jobs with each other takes it before it looks.
+    pub(super) async fn order(&mut self) -> Result<(), StoreError> {
+        if !self.ordered {
+            if let Some(lock) = dialect::commit_order_lock(self.backend) {
+                self.conn.execute_raw(lock).await?;
+            }
+            self.ordered = true;
+        }
+        Ok(())
+    }
+
+    /// Leaves a piece of a log to be written with all others of this transaction.
+    pub(super) fn add_chunk(&mut self, row: log_chunk::ActiveModel, job: JobId) {
+        self.new_chunks.push(row);
+        self.committed.logs.insert(job);
+    }
+
+    /// Leaves an event to be numbered and written at the end.
+    pub(super) fn add_event(&mut self, event: NewEvent) {
+        self.committed.jobs.insert(event.job);
+        self.events.push(event);
+    }
+
+    /// Moves one job from a status to another in the counters; none stands for "not there".
+    pub(super) fn count_move(&mut self, name: &str, from: Option<JobStatus>, to: Option<JobStatus>) {
+        for (status, by) in [(from, -1), (to, 1)] {
+            if let Some(status) = status {
+                if status == JobStatus::Pending {
+                    self.pending_change += by;
+                }
+                self.count(name, metric::STATUS, status as i32, by);
+            }
+        }
+    }
+
+    /// Adds one ended job's times to the histograms, or with −1 takes them out again.
+    pub(super) fn count_times(
+        &mut self,
+        name: &str,
+        duration: Option<Duration>,
+        wait: Option<Duration>,
+        by: i64,
+    ) {
+        for (time, buckets, sum) in [
+            (duration, metric::DURATION, metric::DURATION_SUM),
+            (wait, metric::WAIT, metric::WAIT_SUM),
+        ] {
+            if let Some(time) = time {
+                let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+                self.count(name, buckets, Histogram::bucket(time), by);
+                self.count(name, sum, 0, by.saturating_mul(micros));
+            }
+        }
+    }
+
+    fn count(&mut self, name: &str, metric: &'static str, bucket: i32, by: i64) {
+        *self
+            .counters
+            .entry((name.to_owned(), metric, bucket))
+            .or_default() += by;
+    }
+
+    /// Counts a job that `worker` brought to its end.
+    pub(super) fn count_task(&mut self, worker: WorkerId, completed: bool) {
+        let (done, failed) = self.worker_tasks.entry(worker).or_default();
+        *(if completed { done } else { failed }) += 1;
+    }
+
+    /// How many jobs are PENDING, with all that this transaction has done so far. The counters of other nodes'
+    /// transactions under way are not seen, so the limit is exact on one node and close on many.
+    pub(super) async fn pending(&mut self) -> Result<i64, StoreError> {
+        if let Some(before) = self.pending_before {
+            return Ok(before + self.pending_change);
+        }
+        // Sums of integers are NUMERIC on Postgres, hence the cast.
+        let statement = self.statement(
+            "SELECT CAST(COALESCE(SUM(value), 0) AS BIGINT) AS pending FROM stat WHERE metric = ? AND bucket = ?",
+            [metric::STATUS.into(), (JobStatus::Pending as i32).into()],
+        );
+        let row = self.conn.query_one_raw(statement).await?;
+        let before: i64 = row.map_or(Ok(0), |row| row.try_get("", "pending"))?;
+        Ok(*self.pending_before.insert(before) + self.pending_change)
+    }
+
+    /// Writes the jobs gathered so far, for an operation that is about to look at the table.
+    pub(super) async fn flush_jobs(&mut self) -> Result<(), StoreError> {
+        insert_all::<job::Entity, _>(&self.conn, &mut self.new_jobs).await?;
+        insert_all::<job_tag::Entity, _>(&self.conn, &mut self.new_tags).await?;
+        insert_all::<job_dependency::Entity, _>(&self.conn, &mut self.new_dependencies).await?;
+        insert_all::<plan::Entity, _>(&self.conn, &mut self.new_plans).await
+    }
+
+    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
+    pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
+        insert_all::<log_chunk::Entity, _>(&self.conn, &mut self.new_chunks).await
+    }
+
+    /// Writes what was gathered, and commits.
+    pub(super) async fn commit(mut self) -> Result<Changes, CommitError> {
+        self.flush().await.map_err(CommitError::Before)?;
+        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
+            self.conn
+                .execute_raw(hint)
+                .await
+                .map_err(|error| CommitError::Before(error.into()))?;
+        }
+        self.conn
+            .commit()
+            .await
+            .map_err(|error| CommitError::During(error.into()))?;
+        Ok(self.committed)
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        self.flush_jobs().await?;
+        if !(self.ended.is_empty() && self.steps_started.is_empty()) {
+            self.order().await?;
+            steps::settle(self).await?;
+        }
+        self.flush_chunks().await?;
+        self.counters.retain(|_, by| *by != 0);
+        if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
+            return Ok(());
+        }
+        self.order().await?;
+        self.flush_counters().await?;
+        self.flush_events().await
+    }
+
+    async fn flush_counters(&mut self) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = std::mem::take(&mut self.counters)
+            .into_iter()
+            .map(|((name, metric, bucket), value)| stat::ActiveModel {
+                name: Set(name),
+                metric: Set(metric.to_owned()),
+                bucket: Set(bucket),
+                value: Set(value),
+            })
+            .collect();
+        while !rows.is_empty() {
+            let batch = rows.split_off(rows.len().saturating_sub(ROWS_PER_INSERT));
+            stat::Entity::insert_many(batch)
+                .on_conflict(
+                    OnConflict::columns([stat::Column::Name, stat::Column::Metric, stat::Column::Bucket])
+                        .value(
+                            stat::Column::Value,
+                            Expr::col((stat::Entity, stat::Column::Value))
+                                .add(Expr::col(("excluded", stat::Column::Value))),
+                        )
+                        .to_owned(),
+                )
+                .exec_without_returning(&self.conn)
+                .await?;
+        }
+        for (worker, (completed, failed)) in std::mem::take(&mut self.worker_tasks) {
+            worker::Entity::update_many()
+                .col_expr(
+                    worker::Column::TasksCompleted,
+                    Expr::col(worker::Column::TasksCompleted).add(completed),
+                )
+                .col_expr(
+                    worker::Column::TasksFailed,
+                    Expr::col(worker::Column::TasksFailed).add(failed),
+                )
+                .filter(worker::Column::Id.eq(worker.uuid()))
+                .exec(&self.conn)
+                .await?;
+            self.committed.workers = true;
+        }
+        Ok(())
+    }
+
+    async fn flush_events(&mut self) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = std::mem::take(&mut self.events)
+            .into_iter()
+            .map(event_row)
+            .collect();
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            let inserted = job_event::Entity::insert_many(rows).exec(&self.conn).await?;
+            self.committed.last_event = inserted
+                .last_insert_id
+                .map(EventSeq)
+                .max(self.committed.last_event);
+            rows = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Where a commit failed decides what may be done about it.
+pub(super) enum CommitError {
+    /// Nothing was written: it can be tried again.
+    Before(StoreError),
+    /// It may have been written: trying again could do it twice.
+    During(StoreError),
+}
+
+fn event_row(event: NewEvent) -> job_event::ActiveModel {
+    let (progress_current, progress_total, progress_step) =
+        event.progress.map_or((None, None, None), |progress| {
+            (Some(progress.current), progress.total, progress.step)
+        });
+    let (error_code, error_message) = event.fault.map_or((None, None), |fault| {
+        (Some(fault.code.as_str().to_owned()), Some(fault.message))
+    });
+    job_event::ActiveModel {
+        seq: NotSet,
+        job_id: Set(event.job.uuid()),
+        kind: Set(event.kind.as_str().to_owned()),
+        at: Set(event.at.micros()),
+        status: Set(event.status.as_str().to_owned()),
+        previous_status: Set(event.previous.map(|status| status.as_str().to_owned())),
+        attempt: Set(i32::try_from(event.attempt).unwrap_or(i32::MAX)),
+        progress_current: Set(progress_current),
+        progress_total: Set(progress_total),
+        progress_step: Set(progress_step),
+        error_code: Set(error_code),
+        error_message: Set(error_message),
+    }
+}
+
+async fn insert_all<E, A>(conn: &DatabaseTransaction, rows: &mut Vec<A>) -> Result<(), StoreError>
+where
+    E: EntityTrait,
+    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
+{
+    let mut rows = std::mem::take(rows);
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+        E::insert_many(rows).exec_without_returning(conn).await?;
+        rows = rest;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! The rows of the workers that a server runs itself.
+
+use std::collections::BTreeSet;
+
+use entity::{job, worker};
+use futures_util::future::BoxFuture;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::dialect;
+use super::error::StoreError;
+use super::tx::Tx;
+use super::writer::Operation;
+use crate::domain::{JobStatus, Timestamp, WorkerId};
+
+/// The kind of the workers that a server runs itself.
+pub const LOCAL_BACKEND: &str = "local";
+
+/// Gives this node rows for its workers. A row whose server is gone is taken over once it holds no job any more, so
+/// that restarts do not pile up workers and `worker-001-local` stays what it is.
+#[derive(Debug)]
+pub struct JoinPool {
+    /// This server process.
+    pub node: Uuid,
+    /// Ids for rows that have to be made; as many workers join.
+    pub ids: Vec<WorkerId>,
+    /// Rows not heard of since then have no server any more.
+    pub silent_since: Timestamp,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A worker of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolMember {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its name.
+    pub name: String,
+}
+
+impl Operation for JoinPool {
+    type Output = Vec<PoolMember>;
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Vec<PoolMember>, StoreError>> {
+        Box::pin(self.join(tx))
+    }
+}
+
+impl JoinPool {
+    async fn join(&self, tx: &mut Tx) -> Result<Vec<PoolMember>, StoreError> {
+        // Two nodes that start together must not choose the same names or take over the same rows.
+        if let Some(lock) = dialect::commit_order_lock(tx.backend()) {
+            tx.conn().execute_raw(lock).await?;
+        }
+        let rows = worker::Entity::find()
+            .filter(worker::Column::Internal.eq(true))
+            .order_by_asc(worker::Column::Name)
+            .all(tx.conn())
+            .await?;
+        let mut taken: BTreeSet<u64> = rows.iter().filter_map(|row| number_of(&row.name)).collect();
+        // A lease in the name of a row is ended before the row changes hands: the new holder would renew it, and
+        // nobody would run the job.
+        let holding: Vec<Uuid> = job::Entity::find()
+            .select_only()
+            .column(job::Column::WorkerId)
+            .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+            .filter(job::Column::WorkerId.is_not_null())
+            .into_tuple()
+            .all(tx.conn())
+            .await?;
+        let holding: BTreeSet<Uuid> = holding.into_iter().collect();
+        let mut ownerless = rows
+            .into_iter()
+            .filter(|row| !holding.contains(&row.id))
+            .filter(|row| row.node_id != Some(self.node) || !row.online)
+            .filter(|row| !row.online || row.last_heartbeat < self.silent_since.micros());
+        let mut members = Vec::with_capacity(self.ids.len());
+        for &fresh in &self.ids {
+            if let Some(row) = ownerless.next() {
+                worker::Entity::update_many()
+                    .col_expr(worker::Column::NodeId, Expr::value(self.node))
+                    .col_expr(worker::Column::Online, Expr::value(true))
+                    .col_expr(worker::Column::LastHeartbeat, Expr::value(self.now.micros()))
+                    .filter(worker::Column::Id.eq(row.id))
+                    .exec(tx.conn())
+                    .await?;
+                members.push(PoolMember {
+                    id: WorkerId::from_uuid(row.id),
+                    name: row.name,
+                });
+                continue;
+            }
+            let number = (1..).find(|number| !taken.contains(number)).unwrap_or(u64::MAX);
+            taken.insert(number);
+            let name = format!("worker-{number:03}-{LOCAL_BACKEND}");
+            let row = worker::Model {
+                id: fresh.uuid(),
+                name: name.clone(),
+                backend_type: LOCAL_BACKEND.to_owned(),
+                internal: true,
+                node_id: Some(self.node),
+                online: true,
+                max_parallel_tasks: 1,
+                supported_problems: "[]".to_owned(),
+                registered_at: self.now.micros(),
+                last_heartbeat: self.now.micros(),
+                tasks_completed: 0,
+                tasks_failed: 0,
+            };
+            worker::Entity::insert(row.into_active_model().reset_all())
+                .exec_without_returning(tx.conn())
+                .await?;
+            members.push(PoolMember { id: fresh, name });
+        }
+        tx.committed.workers = true;
+        Ok(members)
+    }
+}
+
+/// Parts workers into those that are still this node's and those that another one has taken over, as happens to a node
+/// that was frozen for longer than a lease. The rows stay as they are until the commit.
+pub(super) async fn part(
+    tx: &Tx,
+    workers: &[WorkerId],
+) -> Result<(Vec<WorkerId>, Vec<WorkerId>), StoreError> {
+    if workers.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let marks = vec!["?"; workers.len()].join(", ");
+    let lock = dialect::for_share(tx.backend());
+    let sql = format!("SELECT id, node_id FROM worker WHERE id IN ({marks}){lock}");
+    let statement = tx.statement(&sql, workers.iter().map(|worker| worker.uuid().into()));
+    let mut taken = BTreeSet::new();
+    for row in tx.conn().query_all_raw(statement).await? {
+        let owner: Option<Uuid> = row.try_get("", "node_id")?;
+        if owner.is_some_and(|owner| owner != tx.node()) {
+            taken.insert(WorkerId::from_uuid(row.try_get("", "id")?));
+        }
+    }
+    Ok(workers.iter().partition(|worker| !taken.contains(worker)))
+}
+
+/// The number in `worker-007-local`.
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("worker-")?.split('-').next()?.parse().ok()
+}
+
+/// Takes workers of this node out of service.
+#[derive(Debug)]
+pub struct LeavePool {
+    /// This server process.
+    pub node: Uuid,
+    /// Those that leave.
+    pub workers: Vec<WorkerId>,
+}
+
+impl Operation for LeavePool {
+    type Output = ();
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
+        Box::pin(async move {
+            worker::Entity::update_many()
+                .col_expr(worker::Column::Online, Expr::value(false))
+                .filter(
+                    Condition::all()
+                        .add(worker::Column::Id.is_in(self.workers.iter().map(|id| id.uuid())))
+                        .add(worker::Column::NodeId.eq(self.node)),
+                )
+                .exec(tx.conn())
+                .await?;
+            tx.committed.workers = true;
+            Ok(())
+        })
+    }
+}

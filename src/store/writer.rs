@@ -1,0 +1,195 @@
+//! The one writer of a node: a queue, and one transaction for all that wait in it.
+//!
+//! A commit costs a sync of the disk, whatever it holds; so while one is under way the next writes gather, and go
+//! together. With one caller this is a commit for each write, with a hundred it is one for all.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sea_orm::{DatabaseConnection, TransactionTrait};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use super::tx::{CommitError, Tx};
+use crate::domain::Changes;
+
+/// Operations that wait. Each holds its caller, so this bounds memory, not throughput: beyond it callers wait to
+/// hand over instead of waiting for the answer.
+const QUEUE: usize = 4_096;
+
+/// Operations in one transaction. Enough that a commit's cost vanishes in it, and few enough that the first of them
+/// does not wait long for the last.
+const GROUP: usize = 512;
+
+/// How often a transaction is tried whose connection was lost before the commit, or that lost a deadlock.
+const TRIES: u32 = 4;
+
+/// The pause before the second try, growing with each: whoever the deadlock was with must get through meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One write, with what it answers. It may be applied more than once, each time in a transaction of its own after
+/// the earlier one was rolled back.
+pub trait Operation: Send + Sync + 'static {
+    /// What the caller gets once it is durable.
+    type Output: Send + 'static;
+
+    /// Writes. What a caller can mend belongs into the output, and then nothing may have been written.
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Self::Output, StoreError>>;
+}
+
+/// Who is told of a commit, before the callers get their answers.
+pub(super) type OnCommit = Box<dyn Fn(Changes) + Send + Sync>;
+
+/// A handle to the writer. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Box<dyn Queued>>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// A handle, and the writer itself, which runs until every handle is gone and the queue is empty.
+    pub(super) fn new(
+        db: DatabaseConnection,
+        node: Uuid,
+        on_commit: OnCommit,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self { queue }, run(db, node, on_commit, waiting))
+    }
+
+    /// Hands over a write and waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the database failed; the write did then not happen, unless the connection was lost
+    /// during the commit itself. A connection that was lost before it is opened again without the caller noticing.
+    pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let queued = Box::new(Waiting {
+            operation,
+            output: None,
+            reply,
+        });
+        self.queue.send(queued).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// An operation of any kind, with its place for the answer.
+trait Queued: Send {
+    fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>>;
+    fn settle(self: Box<Self>, result: Result<(), StoreError>);
+}
+
+struct Waiting<O: Operation> {
+    operation: O,
+    output: Option<O::Output>,
+    reply: oneshot::Sender<Result<O::Output, StoreError>>,
+}
+
+impl<O: Operation> Queued for Waiting<O> {
+    fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.output = Some(self.operation.apply(tx).await?);
+            Ok(())
+        })
+    }
+
+    fn settle(self: Box<Self>, result: Result<(), StoreError>) {
+        let Waiting { output, reply, .. } = *self;
+        let answer = result.and_then(|()| output.ok_or(StoreError::Closed));
+        // A caller that went away does not need the answer; the write stands.
+        let _ = reply.send(answer);
+    }
+}
+
+async fn run(
+    db: DatabaseConnection,
+    node: Uuid,
+    on_commit: OnCommit,
+    mut waiting: mpsc::Receiver<Box<dyn Queued>>,
+) {
+    let mut group = Vec::new();
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        commit_group(&db, node, &on_commit, std::mem::take(&mut group)).await;
+    }
+}
+
+async fn commit_group(
+    db: &DatabaseConnection,
+    node: Uuid,
+    on_commit: &OnCommit,
+    mut group: Vec<Box<dyn Queued>>,
+) {
+    let started = std::time::Instant::now();
+    let mut tries = 1;
+    let outcome = loop {
+        match transact(db, node, &mut group).await {
+            Err(CommitError::Before(error)) if error.is_passing() && tries < TRIES => {
+                tracing::info!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes is tried again");
+                tokio::time::sleep(PAUSE * tries).await;
+                tries += 1;
+            }
+            outcome => break outcome,
+        }
+    };
+    match outcome {
+        Ok(committed) => {
+            crate::telemetry::metrics::store_committed(started.elapsed(), group.len());
+            if !committed.is_empty() {
+                on_commit(committed);
+            }
+            for queued in group {
+                queued.settle(Ok(()));
+            }
+        }
+        // A database that is away is away for each of them, and each would wait for it in turn.
+        Err(CommitError::Before(error)) if group.len() > 1 && !error.is_unavailable() => {
+            tracing::debug!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes failed; each is tried alone");
+            for queued in group {
+                Box::pin(commit_group(db, node, on_commit, vec![queued])).await;
+            }
+        }
+        Err(CommitError::Before(error)) => settle_all(group, error),
+        Err(CommitError::During(error)) => {
+            tracing::warn!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a commit was cut off");
+            let text = crate::telemetry::chain(&error).to_string();
+            settle_all(group, StoreError::Unavailable(sea_orm::DbErr::Custom(text)));
+        }
+    }
+}
+
+/// Tells one failure to all of a group; only the last gets the error itself, since it cannot be copied.
+fn settle_all(mut group: Vec<Box<dyn Queued>>, error: StoreError) {
+    let last = group.pop();
+    for queued in group {
+        let text = crate::telemetry::chain(&error).to_string();
+        queued.settle(Err(StoreError::Unavailable(sea_orm::DbErr::Custom(text))));
+    }
+    if let Some(queued) = last {
+        queued.settle(Err(error));
+    }
+}
+
+async fn transact(
+    db: &DatabaseConnection,
+    node: Uuid,
+    group: &mut [Box<dyn Queued>],
+) -> Result<Changes, CommitError> {
+    let conn = db
+        .begin()
+        .await
+        .map_err(|error| CommitError::Before(error.into()))?;
+    let mut tx = Tx::new(conn, node);
+    for queued in group {
+        queued.apply(&mut tx).await.map_err(CommitError::Before)?;
+    }
+    tx.commit().await
+}
