@@ -19,6 +19,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
 //! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
+//! | 1 | [`process`] | programs, supervised so that nothing is left of them; knows no jobs |
 //! | 1 | [`event`] | hints that something changed; never the truth |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //!
@@ -33,6 +34,7 @@
 
 pub mod domain;
 pub mod event;
+pub mod process;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

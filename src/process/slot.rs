@@ -1,0 +1,216 @@
+//! A place where one program runs at a time: the spawner's process and the server's end of its socket.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use super::codec::Frames;
+use super::output::READ_SIZE;
+use super::protocol::{MOST_FDS, Report, SPAWNER_ARGUMENT, VERSION};
+
+/// How long a new spawner may take to answer, on a machine that is busy.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a spawner may take to kill everything and end once its socket is closed: its sweep, and some slack.
+const CLOSING: Duration = Duration::from_secs(8);
+
+/// The executable of this very process, which stays the same file even if another was put in its place.
+pub fn own_executable() -> io::Result<PathBuf> {
+    let path = PathBuf::from("/proc/self/exe");
+    std::fs::metadata(&path)?;
+    Ok(path)
+}
+
+/// A place where one program runs at a time, with a spawner of its own.
+///
+/// Dropping it closes the spawner's socket, and the spawner then kills everything below it and ends.
+#[derive(Debug)]
+pub struct Slot {
+    pub(super) link: Link,
+    /// Reaped only on closing: until then the process id cannot pass to another process.
+    pub(super) spawner: Child,
+    pub(super) pid: u32,
+    /// The number of the latest run.
+    pub(super) runs: u64,
+    pub(super) scratch: Box<[u8]>,
+}
+
+impl Slot {
+    /// Starts a spawner from an executable whose `main` calls
+    /// [`run_spawner_if_asked`](super::run_spawner_if_asked) first, usually [`own_executable`].
+    ///
+    /// Needs a tokio runtime with its I/O and time drivers.
+    pub async fn start(executable: &Path) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let link = Link::new(UnixStream::from_std(ours)?);
+        let spawner = Command::new(executable)
+            .arg0("runql-spawner")
+            .arg(SPAWNER_ARGUMENT)
+            // Programs can read their parent's environment, so the server's secrets must not be there.
+            .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|error| {
+                let what = format!(
+                    "the spawner {} could not be started: {error}",
+                    executable.display()
+                );
+                io::Error::new(error.kind(), what)
+            })?;
+        let pid = spawner
+            .id()
+            .ok_or_else(|| io::Error::other("the spawner has no process id"))?;
+        let mut slot = Self {
+            link,
+            spawner,
+            pid,
+            runs: 0,
+            scratch: vec![0; READ_SIZE].into_boxed_slice(),
+        };
+        match tokio::time::timeout(HANDSHAKE, slot.link.receive()).await {
+            Ok(Ok(Report::Hello { version: VERSION })) => Ok(slot),
+            refused => {
+                // What was started instead may be anything, so it is not left running.
+                let _ = slot.spawner.kill().await;
+                Err(not_a_spawner(executable, &refused))
+            }
+        }
+    }
+
+    /// The spawner's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether a program can be run here; a slot that is not alive is replaced by its owner.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.link.open
+            && Pid::from_raw(self.pid.cast_signed())
+                .is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+    }
+
+    /// Tells the spawner that nobody wants anything from it any more.
+    pub(super) fn shut(&mut self) {
+        self.link.shut();
+        // A program may have paused its spawner, which would then not notice. The process id is its own until it is
+        // reaped, which takes the child's handle away.
+        if let Some(pid) = self.spawner.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+
+    /// Closes the slot and waits until its spawner is gone, with everything below it.
+    pub async fn close(mut self) {
+        self.shut();
+        if tokio::time::timeout(CLOSING, self.spawner.wait()).await.is_err() {
+            tracing::warn!(pid = self.pid, "a spawner did not end by itself and is killed");
+            let _ = self.spawner.kill().await;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+fn not_a_spawner<E>(executable: &Path, answer: &Result<io::Result<Report>, E>) -> io::Error {
+    let why = match answer {
+        Ok(Ok(Report::Failed { error, .. })) => {
+            return io::Error::other(format!("the spawner cannot work here: {error}"));
+        }
+        Ok(Ok(Report::Hello { version })) => format!("it speaks version {version} instead of {VERSION}"),
+        Ok(Ok(_)) => "it answered out of turn".to_owned(),
+        Ok(Err(error)) => format!("it closed the socket ({error})"),
+        Err(_) => format!("it gave no answer within {HANDSHAKE:?}"),
+    };
+    io::Error::other(format!(
+        "{} did not answer as a spawner: {why}; its main function has to call \
+         runql::process::run_spawner_if_asked() before anything else",
+        executable.display()
+    ))
+}
+
+/// The server's end of the socket.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: UnixStream,
+    frames: Frames,
+    /// False once the spawner is told to end, or has.
+    open: bool,
+}
+
+impl Link {
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            socket,
+            frames: Frames::default(),
+            open: true,
+        }
+    }
+
+    fn shut(&mut self) {
+        self.open = false;
+        // A socket whose other end is gone is as shut as can be.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
+    /// The next report. Nothing is lost if it is cancelled.
+    pub(super) async fn receive(&mut self) -> io::Result<Report> {
+        loop {
+            if let Some(body) = self.frames.next()? {
+                return Ok(Report::decode(body)?);
+            }
+            self.socket.readable().await?;
+            let mut buffer = [0; 1024];
+            match self.socket.try_read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.frames.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a frame, with descriptors on its first byte.
+    pub(super) async fn send(&mut self, frame: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+        let mut rest = frame;
+        let mut fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        while !rest.is_empty() {
+            let sent = self
+                .socket
+                .async_io(Interest::WRITABLE, || send_once(&self.socket, rest, &fds))
+                .await?;
+            rest = &rest[sent..];
+            fds.clear();
+        }
+        Ok(())
+    }
+}
+
+fn send_once(socket: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("more descriptors than a request can carry"));
+    }
+    let iov = [io::IoSlice::new(bytes)];
+    Ok(sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL)?)
+}
