@@ -20,6 +20,8 @@
 //! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
 //! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
 //! | 1 | [`process`] | programs, supervised so that nothing is left of them; knows no jobs |
+//! | 1 | [`script`] | which scripts there are, what runs them, which parameters they take |
+//! | 1 | [`pipeline`] | which pipelines there are, what they take, the steps that a run of one has |
 //! | 1 | [`event`] | hints that something changed; never the truth |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //!
@@ -34,7 +36,9 @@
 
 pub mod domain;
 pub mod event;
+pub mod pipeline;
 pub mod process;
+pub mod script;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
