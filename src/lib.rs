@@ -23,6 +23,7 @@
 //! | 1 | [`script`] | which scripts there are, what runs them, which parameters they take |
 //! | 1 | [`pipeline`] | which pipelines there are, what they take, the steps that a run of one has |
 //! | 1 | [`event`] | hints that something changed; never the truth |
+//! | 1 | [`http`], [`graphiql`], [`config`] | transports, the page, the settings |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //!
 //! # What always holds
@@ -34,8 +35,11 @@
 //! * Memory is bounded by settings, never by how many jobs, listeners or bytes there are.
 //!
 
+pub mod config;
 pub mod domain;
 pub mod event;
+pub mod graphiql;
+pub mod http;
 pub mod pipeline;
 pub mod process;
 pub mod script;

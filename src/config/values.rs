@@ -1,0 +1,314 @@
+//! How the text of a setting becomes a value. Every refusal says what was given and what is allowed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::domain::{Pattern, is_worker_name};
+use crate::telemetry::LogFormat;
+
+/// A kind of command that does not run until the configuration allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Allow {
+    /// A program with arguments.
+    Exec,
+    /// A line for a shell.
+    Shell,
+    /// The AWS command line.
+    AwsCli,
+}
+
+impl FromStr for Allow {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        match text.trim() {
+            "exec" => Ok(Self::Exec),
+            "shell" => Ok(Self::Shell),
+            "aws_cli" => Ok(Self::AwsCli),
+            _ => Err(Refused::new(text, "exec, shell or aws_cli")),
+        }
+    }
+}
+
+/// The command that runs scripts of one extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interpreter {
+    /// Without the dot, in lower case.
+    pub extension: String,
+    /// The program and its first arguments.
+    pub command: Vec<String>,
+}
+
+impl FromStr for Interpreter {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let refused = || {
+            Refused::new(
+                text,
+                "EXT=COMMAND, such as py=python3 -u, with quotes as in a shell",
+            )
+        };
+        let (extension, command) = entry(text).ok_or_else(refused)?;
+        let extension = extension.trim_start_matches('.').to_ascii_lowercase();
+        let named = !extension.is_empty()
+            && extension
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b));
+        if !named {
+            return Err(refused());
+        }
+        Ok(Self { extension, command })
+    }
+}
+
+/// The command that runs agents of one pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// What their targets are compared with.
+    pub pattern: Pattern,
+    /// The program and its first arguments.
+    pub command: Vec<String>,
+}
+
+impl FromStr for Agent {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let refused = || {
+            Refused::new(
+                text,
+                "PATTERN=COMMAND, such as review-*=python3 agents/review.py, with quotes as in a shell",
+            )
+        };
+        let (pattern, command) = entry(text).ok_or_else(refused)?;
+        let pattern = pattern.parse().map_err(|_| refused())?;
+        Ok(Self { pattern, command })
+    }
+}
+
+/// A name and the words of the command that stands behind its equals sign, one at least.
+fn entry(text: &str) -> Option<(&str, Vec<String>)> {
+    let (name, command) = text.split_once('=')?;
+    let command = shlex::split(command)?;
+    let has_program = command.first().is_some_and(|program| !program.is_empty());
+    has_program.then_some((name.trim(), command))
+}
+
+/// A value that a setting does not take.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("`{text}` is not {allowed}")]
+pub struct Refused {
+    text: String,
+    allowed: String,
+}
+
+impl Refused {
+    fn new(text: &str, allowed: impl fmt::Display) -> Self {
+        Self {
+            text: text.to_owned(),
+            allowed: allowed.to_string(),
+        }
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
+    text.parse().map_err(|_| {
+        Refused::new(
+            text,
+            "an IP address with a port, such as 127.0.0.1:8000 or [::1]:8000",
+        )
+    })
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Refused> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Refused::new(text, "auto, text or json")),
+    }
+}
+
+/// A whole number within `range`.
+pub(super) fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, Refused> + Clone + Send + Sync + 'static {
+    move |text| {
+        within(text.parse().ok(), &range).ok_or_else(|| {
+            Refused::new(
+                text,
+                format_args!("a whole number from {} to {}", range.start(), range.end()),
+            )
+        })
+    }
+}
+
+/// A whole number of milliseconds within `range`.
+pub(super) fn millis(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<Duration, Refused> + Clone + Send + Sync + 'static {
+    let whole = whole::<u64>(range);
+    move |text| whole(text).map(Duration::from_millis)
+}
+
+/// A whole number of minutes within `range`.
+pub(super) fn minutes(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<Duration, Refused> + Clone + Send + Sync + 'static {
+    let whole = whole::<u64>(range);
+    move |text| whole(text).map(|minutes| Duration::from_secs(minutes * 60))
+}
+
+const BYTE_UNITS: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
+
+/// A number of bytes within `range`, bare or with a binary unit.
+pub(super) fn bytes<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, Refused> + Clone + Send + Sync + 'static {
+    move |text| {
+        let (number, unit) = BYTE_UNITS
+            .iter()
+            .find_map(|(name, unit)| Some((text.strip_suffix(name)?.trim_end(), *unit)))
+            .unwrap_or((text, 1));
+        let count = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(unit));
+        within(count, &range).ok_or_else(|| {
+            let allowed = "a number of bytes, bare or with KiB, MiB or GiB";
+            Refused::new(
+                text,
+                format_args!("{allowed}, from {} to {}", range.start(), range.end()),
+            )
+        })
+    }
+}
+
+fn within<T: TryFrom<u64>>(number: Option<u64>, range: &RangeInclusive<u64>) -> Option<T> {
+    number
+        .filter(|number| range.contains(number))
+        .and_then(|number| T::try_from(number).ok())
+}
+
+const TIME_UNITS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)];
+/// A century: everything longer is a slip of the finger.
+const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
+/// A length of time with its units, such as `12h` or `1d12h`, and at least `shortest`.
+pub(super) fn duration(
+    shortest: Duration,
+) -> impl Fn(&str) -> Result<Duration, Refused> + Clone + Send + Sync + 'static {
+    move |text| {
+        seconds(text)
+            .map(Duration::from_secs)
+            .filter(|duration| (shortest..=LONGEST).contains(duration))
+            .ok_or_else(|| {
+                let shortest = shortest.as_secs();
+                Refused::new(
+                    text,
+                    format_args!("a length of time such as 45m, 12h, 30d or 1d12h, {shortest}s at least"),
+                )
+            })
+    }
+}
+
+fn seconds(mut text: &str) -> Option<u64> {
+    let mut total = 0_u64;
+    loop {
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, rest) = text.split_at(digits);
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at(end);
+        let (_, unit) = TIME_UNITS.iter().find(|(unit, _)| *unit == name)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*unit)?)?;
+        if rest.is_empty() {
+            return Some(total);
+        }
+        text = rest;
+    }
+}
+
+/// A web origin in the form in which browsers send it.
+pub(super) fn origin(text: &str) -> Result<String, Refused> {
+    let refused = || {
+        Refused::new(
+            text,
+            "an origin such as https://example.org or http://localhost:3000",
+        )
+    };
+    let url = Url::parse(text.trim()).map_err(|_| refused())?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https")
+        || !bare
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Err(refused());
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+/// A host as it stands in a Host header, in lower case.
+pub(super) fn host(text: &str) -> Result<String, Refused> {
+    let refused = || Refused::new(text, "a host such as runql.example.org or runql.example.org:8000");
+    let host = text.trim().to_ascii_lowercase();
+    let url = Url::parse(&format!("http://{host}/")).map_err(|_| refused())?;
+    let bare = url.path() == "/" && !host.contains(['/', '?', '#', '@', '\\', '*']);
+    if host.is_empty() || !bare || url.host_str().is_none() {
+        return Err(refused());
+    }
+    Ok(host)
+}
+
+/// The kind at the end of a worker's name.
+pub(super) fn kind(text: &str) -> Result<String, Refused> {
+    // A number of six digits stands before it in a name that is made.
+    let fits = is_worker_name(&format!("worker-000000-{text}")) && text != "local";
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        Refused::new(
+            text,
+            "a kind: words of lower-case letters and digits, joined by dashes, and not `local`, which is a server's own",
+        )
+    })
+}
+
+/// `worker-NNN-kind`.
+pub(super) fn worker_name(text: &str) -> Result<String, Refused> {
+    is_worker_name(text).then(|| text.to_owned()).ok_or_else(|| {
+        Refused::new(
+            text,
+            "a worker's name, such as worker-007-gpu: a number of three digits or more, then its kind in lower case",
+        )
+    })
+}
+
+/// The address of a server's API, from that or from the server's own.
+pub(super) fn server(text: &str) -> Result<Url, Refused> {
+    // A password in an address is refused, and not repeated.
+    let shown = if text.contains('@') { "…@…" } else { text };
+    let refused = || Refused::new(shown, "an address such as http://runql.example.org:8000");
+    let mut url = Url::parse(text.trim()).map_err(|_| refused())?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.host_str().is_some();
+    if !matches!(url.scheme(), "http" | "https")
+        || !plain
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(refused());
+    }
+    if url.path() == "/" {
+        url.set_path("/graphql");
+    }
+    Ok(url)
+}

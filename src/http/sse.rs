@@ -1,0 +1,152 @@
+//! Server-sent events, after the distinct connections mode of graphql-sse: one request, one operation, one stream.
+//!
+//! ```text
+//!  operation's steps ──▶ producer (a tracked task) ──▶ channel of one ──▶ body ──▶ client
+//! ```
+//!
+//! The producer is a task of its own because a body is polled only while the client reads: a client that stops would
+//! keep its subscription for ever. With one event in the channel and one in its hands the producer's memory is
+//! bounded; it gives up after the send timeout. It ends with its client, too. At a shutdown the stream ends without
+//! `complete`, which tells clients to connect again; the `id` of the last event tells the server where they were.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Executor, Value};
+use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, Stream};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use super::answer::Answer;
+use super::code::ErrorCode;
+use super::operation::{Caller, Operation, Step};
+use super::transport::Transport;
+
+/// A comment, which clients skip: it shows that the connection lives, and to a proxy that it is in use.
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+/// The end of an operation. The empty data is for browsers, whose `EventSource` drops an event without any.
+const COMPLETE: &[u8] = b"event: complete\ndata:\n\n";
+
+/// The response that streams what an operation gives.
+pub(super) fn stream<E: Executor>(
+    transport: &Arc<Transport<E>>,
+    operation: Operation<E>,
+    caller: &Caller,
+) -> Response {
+    let permit = if operation.kind == OperationType::Subscription {
+        match Arc::clone(&transport.subscriptions).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                let message = format!(
+                    "The server has its {} subscriptions.",
+                    transport.config.max_subscriptions
+                );
+                let error = ErrorCode::LimitExceeded.server_error(message, None);
+                return failure(&Answer::refused(error, &caller.id));
+            }
+        }
+    } else {
+        None
+    };
+    let (events, mut body) = mpsc::channel::<Bytes>(1);
+    let shared = Arc::clone(transport);
+    transport.tracker.spawn(async move {
+        let _permit = permit;
+        shared.produce(operation.steps(), events).await;
+    });
+    let body = stream::poll_fn(move |context| body.poll_recv(context));
+    event_stream(Body::from_stream(body.map(Ok::<_, Infallible>)))
+}
+
+/// The response of an operation that failed before it could stream.
+pub(super) fn failure(answer: &Answer) -> Response {
+    event_stream(Body::from(last(answer)))
+}
+
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    // Asks proxies of the nginx family not to hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+impl<E: Executor> Transport<E> {
+    async fn produce(&self, steps: impl Stream<Item = Step>, events: mpsc::Sender<Bytes>) {
+        let mut steps = std::pin::pin!(steps);
+        // The first tick comes at once, and so do the headers for the client.
+        let mut keep_alive = interval(self.config.keep_alive);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (event, over) = tokio::select! {
+                step = steps.next() => match step {
+                    Some(Step::Next(answer)) => (next(&answer).into(), false),
+                    Some(Step::Failed(answer)) => (last(&answer).into(), true),
+                    None => (Bytes::from_static(COMPLETE), true),
+                },
+                _ = keep_alive.tick() => (COMMENT, false),
+                () = events.closed() => return,
+                () = self.shutdown.cancelled() => return,
+            };
+            match timeout(self.config.send_timeout, events.send(event)).await {
+                Ok(Ok(())) if !over => {}
+                Ok(_) => return,
+                Err(_) => {
+                    debug!("dropped an event stream whose client does not read");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn next(answer: &Answer) -> Vec<u8> {
+    let mut event = b"event: next\n".to_vec();
+    if let Some(cursor) = cursor(answer) {
+        event.extend_from_slice(b"id: ");
+        event.extend_from_slice(cursor.as_bytes());
+        event.push(b'\n');
+    }
+    event.extend_from_slice(b"data: ");
+    // JSON has no line breaks of its own, so that one line of data holds it. Writing to memory does not fail.
+    if let Err(fault) = serde_json::to_writer(&mut event, answer) {
+        tracing::error!(error.message = %fault, "an event could not be written as JSON");
+    }
+    event.extend_from_slice(b"\n\n");
+    event
+}
+
+fn last(answer: &Answer) -> Vec<u8> {
+    let mut event = next(answer);
+    event.extend_from_slice(COMPLETE);
+    event
+}
+
+/// Where in the stream the client is once it has this event: the `cursor` of the first root field.
+fn cursor(answer: &Answer) -> Option<&str> {
+    let Some(Value::Object(data)) = &answer.data else {
+        return None;
+    };
+    let Value::Object(field) = data.values().next()? else {
+        return None;
+    };
+    match field.get("cursor")? {
+        // What would break out of its line is no id.
+        Value::String(cursor) if !cursor.contains(['\n', '\r', '\0']) => Some(cursor),
+        _ => None,
+    }
+}
