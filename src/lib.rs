@@ -25,6 +25,8 @@
 //! | 1 | [`event`] | hints that something changed; never the truth |
 //! | 1 | [`http`], [`graphiql`], [`config`] | transports, the page, the settings |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
+//! | 3 | [`executor`] | the service: takes jobs, runs them, tells how they went |
+//! | 3 | [`worker`] | a worker on another machine: knows a server's API and no store |
 //!
 //! # What always holds
 //!
@@ -34,15 +36,19 @@
 //! * A hint may be lost. Whoever waits for one registers first, then reads, then waits for more than it has seen.
 //! * Memory is bounded by settings, never by how many jobs, listeners or bytes there are.
 //!
+//! Another program can run jobs without the server: see [`executor::Executor`] and `examples/embed.rs`.
 
 pub mod config;
 pub mod domain;
 pub mod event;
+pub mod executor;
 pub mod graphiql;
 pub mod http;
 pub mod pipeline;
 pub mod process;
+mod program;
 pub mod script;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod worker;

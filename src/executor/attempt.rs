@@ -1,0 +1,297 @@
+//! One attempt from its claim to its end: prepare, run, store what it printed, say how it went.
+//!
+//! ```text
+//!   claimed ─▶ prepare (files) ─▶ slot.run ──── output ───▶ log writer ─▶ store
+//!                  │                 │ outcome                  │ what is left
+//!                  └── fault ────────┴──────────▶ EndJob ◀──────┘
+//! ```
+//!
+//! The slot goes back as soon as the process and all its descendants are gone: the next job starts while this one's
+//! end is still being written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::log_writer::LogWriter;
+use super::prepare::{Prepared, prepare};
+use super::running::Place;
+use super::time::{chance, now};
+use super::{Context, outcome};
+use crate::domain::{Fault, FaultCode, Job, JobStatus, LogLevel, ProcessEnd};
+use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, controls};
+use crate::store::{AttemptEnd, EndJob, EndResult, PoolMember, ReleaseJob, StoreError};
+use crate::telemetry::{chain, metrics};
+
+/// Pauses between tries to store an end while the store is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A worker of this node with the spawner that it runs its processes through.
+#[derive(Debug)]
+pub(super) struct WorkerSlot {
+    pub(super) member: PoolMember,
+    /// None before the first job, and after the spawner was lost.
+    pub(super) slot: Option<Slot>,
+}
+
+impl WorkerSlot {
+    /// The spawner, started anew where there is none that lives.
+    async fn alive(&mut self, context: &Context) -> std::io::Result<&mut Slot> {
+        let living = self.slot.take().filter(Slot::is_alive);
+        let slot = match living {
+            Some(slot) => slot,
+            None => Slot::start(&context.spawner).await?,
+        };
+        Ok(self.slot.insert(slot))
+    }
+}
+
+/// Runs an attempt to its end. The worker comes back over `idle` before the end is stored.
+pub(super) async fn run(
+    context: Arc<Context>,
+    job: Arc<Job>,
+    worker: WorkerSlot,
+    idle: mpsc::UnboundedSender<WorkerSlot>,
+) {
+    let (stop, controls) = controls();
+    let abandon = CancellationToken::new();
+    let place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    if let Some(started) = job.started_at {
+        metrics::job_started(started.since(job.run_at));
+    }
+    tracing::info!(job.id = %job.id, job.name = %job.name, job.attempt = job.attempt, worker = %worker.member.name, "started");
+    let limit = context.options.log_bytes_per_job;
+    let used = earlier_log_bytes(&context, &job).await;
+    let writer = context.store.writer().clone();
+    let mut log = LogWriter::new(writer, job.id, job.attempt, limit, used, abandon.clone());
+    let started = format!("attempt {} started on {}", job.attempt, worker.member.name);
+    log.system(LogLevel::Info, &started, job.started_at.unwrap_or_else(now));
+
+    let done = process(&context, &job, worker, &idle, controls, &mut log).await;
+    match done {
+        Done::NotStarted => release(&context, &job, &abandon).await,
+        Done::Ended(end) => {
+            let end = if end.status == JobStatus::Cancelled {
+                with_reason(end, &place)
+            } else {
+                end
+            };
+            let (level, line) = end.last_line();
+            let at = now();
+            log.system(level, &line, at);
+            let log = log.finish().await;
+            finish(&context, &job, end, log, at, &abandon).await;
+        }
+    }
+    drop(place);
+}
+
+/// Ends an attempt whose task panicked. Its slot went down with it, and with the slot every process of the job.
+pub(super) async fn end_panicked(context: Arc<Context>, job: Arc<Job>) {
+    let (stop, _controls) = controls();
+    let abandon = CancellationToken::new();
+    let _place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    let end = failed(Fault::new(
+        FaultCode::Internal,
+        "the server failed while it ran the job",
+    ));
+    finish(&context, &job, end, Vec::new(), now(), &abandon).await;
+}
+
+/// What came of the process.
+enum Done {
+    /// The server went down before there was one.
+    NotStarted,
+    Ended(AttemptEnd),
+}
+
+async fn process(
+    context: &Arc<Context>,
+    job: &Arc<Job>,
+    mut worker: WorkerSlot,
+    idle: &mpsc::UnboundedSender<WorkerSlot>,
+    controls: Controls,
+    log: &mut LogWriter,
+) -> Done {
+    let give_back = |worker| {
+        // The dispatcher is gone only when nothing is to be run any more.
+        let _ = idle.send(worker);
+    };
+    let prepared = {
+        let (context, job) = (Arc::clone(context), Arc::clone(job));
+        tokio::task::spawn_blocking(move || prepare(&context, &job)).await
+    };
+    let Prepared { spec, workspace } = match prepared {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(fault)) => {
+            give_back(worker);
+            return Done::Ended(failed(fault));
+        }
+        Err(error) => {
+            tracing::error!(job.id = %job.id, error = %chain(&error), "an attempt could not be prepared");
+            give_back(worker);
+            return Done::Ended(failed(Fault::new(
+                FaultCode::Internal,
+                "the server failed to prepare the job",
+            )));
+        }
+    };
+    let slot = match worker.alive(context).await {
+        Ok(slot) => slot,
+        Err(error) => {
+            tracing::error!(worker = %worker.member.name, error = %chain(&error), "no spawner could be started");
+            give_back(worker);
+            workspace.remove();
+            let message = format!("the server could not start a process: {error}");
+            return Done::Ended(failed(Fault::new(FaultCode::SpawnFailed, message)));
+        }
+    };
+    let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
+    let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), log.drain(&mut printed));
+    give_back(worker);
+    if let Outcome::Ended(ended) = &outcome
+        && ended.leaked > 0
+    {
+        let text = format!("{} processes that the job left behind were killed", ended.leaked);
+        log.system(LogLevel::Warning, &text, now());
+        if ended.unkillable > 0 {
+            let text = format!(
+                "{} processes that the job left behind cannot be killed",
+                ended.unkillable
+            );
+            log.system(LogLevel::Error, &text, now());
+            tracing::error!(job.id = %job.id, processes = ended.unkillable, "processes of a job cannot be killed");
+        }
+    }
+    let Some(mut end) = outcome::attempt_end(&outcome, job) else {
+        workspace.remove();
+        return Done::NotStarted;
+    };
+    let completed = end.status == JobStatus::Completed;
+    let read = tokio::task::spawn_blocking(move || {
+        let output = if completed {
+            workspace.read_output()
+        } else {
+            Ok(None)
+        };
+        workspace.remove();
+        output
+    });
+    match read.await {
+        Ok(Ok(output)) => end.output = output,
+        Ok(Err(message)) => log.system(LogLevel::Error, &message, now()),
+        Err(error) => {
+            tracing::error!(job.id = %job.id, error = %chain(&error), "an output could not be read")
+        }
+    }
+    Done::Ended(end)
+}
+
+fn failed(fault: Fault) -> AttemptEnd {
+    AttemptEnd {
+        status: JobStatus::Failed,
+        end: ProcessEnd::default(),
+        output: None,
+        fault: Some(fault),
+    }
+}
+
+fn with_reason(end: AttemptEnd, place: &Place) -> AttemptEnd {
+    let reason = place.cancel_request().and_then(|request| request.reason);
+    let message = reason.map_or_else(|| "cancelled".to_owned(), |reason| format!("cancelled: {reason}"));
+    AttemptEnd {
+        fault: Some(Fault::new(FaultCode::Cancelled, message)),
+        ..end
+    }
+}
+
+/// What earlier attempts took of the job's limit.
+async fn earlier_log_bytes(context: &Context, job: &Job) -> u64 {
+    let mut bytes = 0_u64;
+    for attempt in 1..job.attempt {
+        match context.store.reader().log_size(job.id, attempt).await {
+            Ok(size) => bytes += u64::try_from(size.stdout + size.stderr).unwrap_or(0),
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, error = %chain(&error), "an earlier log could not be measured");
+            }
+        }
+    }
+    bytes
+}
+
+/// Stores the end, however long the store is away: only a lost lease makes it pointless.
+async fn finish(
+    context: &Context,
+    job: &Arc<Job>,
+    end: AttemptEnd,
+    log: Vec<crate::store::LogChunk>,
+    at: crate::domain::Timestamp,
+    abandon: &CancellationToken,
+) {
+    let ran = job.started_at.map(|started| at.since(started));
+    let write = || {
+        context.store.writer().write(EndJob {
+            job: Arc::clone(job),
+            end: end.clone(),
+            log: log.clone(),
+            now: at,
+            jitter: chance(),
+        })
+    };
+    let Some(result) = persist(job, abandon, write).await else {
+        return;
+    };
+    match result {
+        EndResult::Ended(status) => {
+            metrics::job_ended(status, job.command.kind(), ran);
+            tracing::info!(job.id = %job.id, job.status = %status, duration_ms = ran.map(crate::telemetry::millis), "ended");
+        }
+        EndResult::Retried(run_at) => {
+            let pause_ms = crate::telemetry::millis(run_at.since(now()));
+            tracing::info!(job.id = %job.id, job.attempt = job.attempt, pause_ms, "failed and will be tried again");
+        }
+        EndResult::Stale => {
+            tracing::warn!(job.id = %job.id, job.attempt = job.attempt, "ended too late: another node had decided about it");
+        }
+    }
+}
+
+async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken) {
+    let write = || {
+        context.store.writer().write(ReleaseJob {
+            job: Arc::clone(job),
+            now: now(),
+        })
+    };
+    if persist(job, abandon, write).await == Some(false) {
+        // Somebody asked for it to be cancelled in the same moment; then that is how it ends.
+        let fault = Fault::new(FaultCode::Cancelled, "cancelled before it started");
+        let end = AttemptEnd {
+            status: JobStatus::Cancelled,
+            ..failed(fault)
+        };
+        finish(context, job, end, Vec::new(), now(), abandon).await;
+    }
+}
+
+/// Writes until it is written. None where that has lost its sense.
+async fn persist<T, F>(job: &Job, abandon: &CancellationToken, write: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match write().await {
+            Ok(written) => return Some(written),
+            Err(StoreError::Closed) => return None,
+            Err(error) => {
+                tracing::warn!(job.id = %job.id, error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "an attempt's end waits for the store");
+            }
+        }
+        abandon.run_until_cancelled(tokio::time::sleep(pause)).await?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,239 @@
+//! Listening: everything after a place, in order, then live, on one path.
+//!
+//! Each listener keeps its own place and reads at its own pace, so a slow one slows nobody and loses nothing. It
+//! registers first, then reads, then waits for more than it has seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_stream::try_stream;
+use futures_util::Stream;
+
+use super::feed::{BATCH, LoadedEvent, load};
+use super::{Context, Executor};
+use crate::domain::{EventSeq, Job, JobEventType, JobFilter, JobId, LogLine};
+use crate::store::{EventFilter, LogFilter, PageRequest, StoreError};
+
+/// Lines that are read at once.
+const LINES: u64 = 500;
+
+/// Text in one batch, in bytes, beyond its first line. A batch costs several times its text until it is sent, and each
+/// listener may have one that it does not take.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// How often a listener to a running job's log looks without a hint.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Which events a listener wants.
+#[derive(Debug, Clone, Default)]
+pub struct EventQuery {
+    /// Of the jobs that match.
+    pub filter: JobFilter,
+    /// Of these types; none is all.
+    pub types: Option<Vec<JobEventType>>,
+}
+
+impl EventQuery {
+    fn wants(&self, loaded: &LoadedEvent) -> bool {
+        self.types
+            .as_ref()
+            .is_none_or(|types| types.contains(&loaded.event.kind))
+            && self.filter.matches(&loaded.job)
+    }
+}
+
+/// Why a listener gets no more.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Events after this place were deleted.
+    #[error("events after this cursor were deleted: read the jobs anew, and listen without a cursor")]
+    CursorExpired,
+    /// No event has ever had this place.
+    #[error("this cursor is not one that this server gave out")]
+    CursorUnknown,
+    /// The store failed.
+    #[error("the store failed while it was listened to")]
+    Store(#[from] StoreError),
+}
+
+/// A place in a job's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The attempt.
+    pub attempt: u32,
+    /// The last line that was looked at.
+    pub line: i64,
+}
+
+/// Lines as they are written.
+#[derive(Debug, Clone)]
+pub struct LogBatch {
+    /// Those that match, in order.
+    pub lines: Vec<LogLine>,
+    /// From where to go on.
+    pub place: LogPlace,
+}
+
+impl Executor {
+    /// The events after a place in the order of their commits, then live. Without a place: from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] where the place is none, or the store failed.
+    pub async fn events(
+        &self,
+        after: Option<EventSeq>,
+        query: EventQuery,
+    ) -> Result<impl Stream<Item = Result<Arc<LoadedEvent>, ListenError>> + Send + 'static, ListenError> {
+        let context = Arc::clone(&self.0);
+        // Registered before the first look, so the feed loads from here on.
+        let mut level = context.feed.level();
+        let last = context.store.reader().last_event().await?;
+        let mut place = after.unwrap_or(last);
+        if place > last {
+            return Err(ListenError::CursorUnknown);
+        }
+        check_floor(&context, place).await?;
+        Ok(try_stream! {
+            loop {
+                level.borrow_and_update();
+                // The feed may not have come to what was committed when this listener began.
+                let (batch, looked_to, more) = next(&context, place).await?;
+                place = looked_to;
+                for loaded in batch {
+                    if query.wants(&loaded) {
+                        yield loaded;
+                    }
+                }
+                if more {
+                    continue;
+                }
+                if level.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// The job as it is now, then at each change, until it has ended. Empty where there is no such job.
+    pub fn watch(&self, id: JobId) -> impl Stream<Item = Result<Job, ListenError>> + Send + 'static {
+        let context = Arc::clone(&self.0);
+        try_stream! {
+            let mut watch = context.hints.watch_job(id);
+            // Another node's hint may be lost; the feed, which looks by itself, then wakes this listener.
+            let _feed = context.feed.level();
+            let mut seen = None;
+            while let Some(job) = context.store.reader().job(id).await? {
+                let ended = job.status.is_final();
+                let state = (job.status, job.attempt, job.updated_at);
+                if seen != Some(state) {
+                    seen = Some(state);
+                    yield job;
+                }
+                if ended {
+                    return;
+                }
+                watch.changed().await;
+            }
+        }
+    }
+
+    /// The lines of a job's log after a place, then live, until the job has ended and all of them are sent. Without
+    /// `attempt`, it goes on from each attempt to the next.
+    pub fn follow_log(
+        &self,
+        id: JobId,
+        after: Option<LogPlace>,
+        filter: LogFilter,
+        attempt: Option<u32>,
+    ) -> impl Stream<Item = Result<LogBatch, ListenError>> + Send + 'static {
+        let context = Arc::clone(&self.0);
+        try_stream! {
+            let mut watch = context.hints.watch_job(id);
+            let mut place = after;
+            loop {
+                // The job first: what it printed before it ended is then there to be read.
+                let Some(job) = context.store.reader().job(id).await? else { return };
+                let latest = attempt.unwrap_or(job.attempt);
+                let mut at = place.unwrap_or(LogPlace { attempt: latest, line: 0 });
+                if attempt.is_some_and(|wanted| wanted != at.attempt) {
+                    at = LogPlace { attempt: latest, line: 0 };
+                }
+                if at.attempt > 0 {
+                    loop {
+                        let page = PageRequest { limit: LINES, after: Some(at.line), before: None, from_end: false };
+                        let page = context.store.reader().log_page(id, at.attempt, &filter, page).await?;
+                        let looked_to = page.looked_to.max(at.line);
+                        let mut lines = page.lines;
+                        while !lines.is_empty() {
+                            let rest = lines.split_off(fitting(&lines));
+                            let batch = std::mem::replace(&mut lines, rest);
+                            at.line = if lines.is_empty() { looked_to } else { last_number(&batch, at.line) };
+                            yield LogBatch { lines: batch, place: at };
+                        }
+                        at.line = looked_to;
+                        place = Some(at);
+                        if !page.has_next {
+                            break;
+                        }
+                    }
+                }
+                if at.attempt == 0 {
+                    // Whoever listens before the first attempt gets it, also where the next has begun by the next look.
+                    place = Some(LogPlace { attempt: 1, line: 0 });
+                } else if at.attempt < latest {
+                    place = Some(LogPlace { attempt: at.attempt + 1, line: 0 });
+                    continue;
+                }
+                let past = attempt.is_some_and(|wanted| job.attempt > wanted);
+                if job.status.is_final() || past {
+                    return;
+                }
+                tokio::select! {
+                    () = watch.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+        }
+    }
+}
+
+/// How many of these lines make one batch; at least one.
+fn fitting(lines: &[LogLine]) -> usize {
+    let mut bytes = 0;
+    let more = lines.iter().position(|line| {
+        bytes += line.message.len();
+        bytes > BATCH_BYTES
+    });
+    more.map_or(lines.len(), |index| index.max(1))
+}
+
+fn last_number(lines: &[LogLine], otherwise: i64) -> i64 {
+    lines.last().map_or(otherwise, |line| line.number)
+}
+
+/// The next events after a place, how far that goes, and whether there may be more at once.
+async fn next(
+    context: &Context,
+    place: EventSeq,
+) -> Result<(Vec<Arc<LoadedEvent>>, EventSeq, bool), ListenError> {
+    if let Some(batch) = context.feed.after(place) {
+        let more = batch.len() as u64 == BATCH;
+        let looked_to = batch.last().map_or(place, |loaded| loaded.event.seq);
+        return Ok((batch, looked_to, more));
+    }
+    let reader = context.store.reader();
+    let events = reader.events_after(place, &EventFilter::default(), BATCH).await?;
+    // Checked after the read: what was deleted before it is missing from it.
+    check_floor(context, place).await?;
+    let more = events.len() as u64 == BATCH;
+    let looked_to = events.last().map_or(place, |event| event.seq);
+    Ok((load(reader, events).await?, looked_to, more))
+}
+
+async fn check_floor(context: &Context, place: EventSeq) -> Result<(), ListenError> {
+    if place < context.store.reader().event_floor().await? {
+        return Err(ListenError::CursorExpired);
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! The service: takes jobs, runs them, and tells how they went. GraphQL is one of its users; another Rust program
+//! that embeds it is another.
+//!
+//! ```text
+//!   submit ─▶ validate ─▶ InsertJobs ─▶ hint ─▶ dispatcher ─▶ ClaimJobs ─▶ attempt ─▶ process
+//!                                                                │            ├─ log writer ─▶ AppendLog
+//!   keeper: leases, cancels        housekeeping: due, expired,   │            └─ EndJob
+//!   feed ─▶ listeners                            retention       └ pool: scale, start, stop
+//! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `request`, `expand`, `validate*` | what is asked for, and what is wrong with it |
+//! | `dispatcher`, `pool` | which worker runs what |
+//! | `attempt`, `prepare`, `outcome` | one attempt from claim to end |
+//! | `log_writer` | what a process prints |
+//! | `remote*` | workers that are no part of a server |
+//! | `keeper`, `running` | what this node holds |
+//! | `housekeeping` | what any node does for all |
+//! | `feed`, `listen` | events and logs, live |
+
+mod attempt;
+mod dispatcher;
+mod expand;
+mod feed;
+mod housekeeping;
+mod keeper;
+mod listen;
+mod log_writer;
+mod options;
+mod outcome;
+mod pool;
+mod prepare;
+mod remote;
+mod remote_check;
+mod request;
+mod running;
+mod submit;
+mod time;
+mod validate;
+mod validate_command;
+mod validate_plan;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use feed::LoadedEvent;
+pub use listen::{EventQuery, ListenError, LogBatch, LogPlace};
+pub use options::{Options, Secret};
+pub use pool::{MOST_WORKERS, PoolChange, PoolError, PoolState};
+pub use remote::{
+    LONGEST_WAIT, RemoteError, TaskClaim, TaskLine, TaskProgress, TaskReport, WorkerHeartbeat,
+    WorkerRegistration,
+};
+pub use request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
+
+use crate::domain::{Changes, JobId, Timestamp, WorkerId};
+use crate::event::Hints;
+use crate::pipeline;
+use crate::program::Programs;
+use crate::script::{Catalog, Interpreters};
+use crate::store::{
+    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions,
+};
+use crate::supervisor::Supervisor;
+use dispatcher::Dispatcher;
+use feed::Feed;
+use pool::PoolCommand;
+use running::Running;
+
+/// Changes of the pool that wait for its owner; each has a caller that waits too.
+const COMMANDS: usize = 16;
+
+/// What all parts of one executor share.
+#[derive(Debug)]
+struct Context {
+    options: Options,
+    store: Store,
+    hints: Hints,
+    catalog: Arc<Catalog>,
+    pipelines: Arc<pipeline::Catalog>,
+    programs: Programs,
+    running: Running,
+    feed: Feed,
+    pool: watch::Sender<PoolState>,
+    commands: mpsc::Sender<PoolCommand>,
+    spawner: PathBuf,
+    /// A permit for each call of a registered worker that may wait.
+    waiting: Semaphore,
+    /// Cancelled when calls that wait are to answer at once: the server goes down.
+    closing: CancellationToken,
+    /// Cancelled when a shutdown is to wait for nobody.
+    hurry: CancellationToken,
+    started: Instant,
+}
+
+impl Context {
+    /// The workers of this node, those included that leave once their job has ended.
+    fn members(&self) -> Vec<WorkerId> {
+        self.pool.borrow().workers.clone()
+    }
+
+    /// A worker that was not heard of since then is gone.
+    fn silent_since(&self, now: Timestamp) -> Timestamp {
+        now.before(self.options.lease)
+    }
+}
+
+/// Runs jobs. Cheap to clone; every clone is the same executor.
+///
+/// ```no_run
+/// use runql::domain::{Command, Script};
+/// use runql::executor::{Executor, JobRequest, Options};
+/// use runql::supervisor::Supervisor;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut supervisor = Supervisor::new();
+/// let options = Options::new("sqlite://jobs.db?mode=rwc", "./scripts", "./work");
+/// let grace = options.shutdown_grace * 2;
+/// let executor = Executor::start(options, &mut supervisor).await?;
+/// let script = Script {
+///     script: "hello.sh".to_owned(),
+///     interpreter: None,
+///     args: Vec::new(),
+///     parameters: serde_json::Map::new(),
+///     context: serde_json::Map::new(),
+/// };
+/// let submitted = executor.submit(JobRequest::new(Command::Script(script))).await?;
+/// let ended = executor.wait(submitted.job.id).await?;
+/// println!("{:?}", ended.map(|job| job.status));
+/// supervisor.shutdown(grace).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Executor(Arc<Context>);
+
+/// Starts a task that runs until it is told to stop.
+fn spawn<F>(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    context: &Arc<Context>,
+    task: impl FnOnce(Arc<Context>, CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let context = Arc::clone(context);
+    supervisor.spawn(name, move |stop| {
+        let task = task(context, stop);
+        async move {
+            task.await;
+            Ok::<(), std::convert::Infallible>(())
+        }
+    });
+}
+
+/// Why an executor did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error("the store could not be opened")]
+    Open(#[source] OpenError),
+    /// The store failed after it was opened.
+    #[error("the store failed at the start")]
+    Store(#[source] StoreError),
+    /// This program's own file cannot be named, and the options name no other.
+    #[error("the program that supervises processes cannot be found")]
+    Spawner(#[source] std::io::Error),
+}
+
+impl StartError {
+    /// Whether the store is away, and trying again may help.
+    #[must_use]
+    pub const fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.is_unavailable(),
+            Self::Open(_) | Self::Spawner(_) => false,
+        }
+    }
+}
+
+impl Executor {
+    /// Opens the store, puts in order what a dead server left, and starts the workers. Its tasks belong to
+    /// `supervisor`, and end with it: running jobs get [`Options::shutdown_grace`] to end.
+    ///
+    /// The program must call [`run_spawner_if_asked`](crate::process::run_spawner_if_asked) first in its `main`,
+    /// since it is started again as the supervisor of processes.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left behind then, and it can be tried again.
+    pub async fn start(options: Options, supervisor: &mut Supervisor) -> Result<Self, StartError> {
+        let spawner = match &options.spawner {
+            Some(path) => path.clone(),
+            None => crate::process::own_executable().map_err(StartError::Spawner)?,
+        };
+        let hints = Hints::default();
+        let published = hints.clone();
+        let store_options = StoreOptions::new(options.database_url.0.clone());
+        let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
+            .await
+            .map_err(StartError::Open)?;
+        let programs = Programs::of_process();
+        let interpreters = Interpreters::new(options.interpreters.clone(), programs.path().to_owned());
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let context = Arc::new(Context {
+            catalog: Arc::new(Catalog::new(options.scripts_dir.clone(), interpreters)),
+            pipelines: Arc::new(pipeline::Catalog::new(options.pipelines_dir.clone())),
+            pool: watch::Sender::new(PoolState::default()),
+            running: Running::default(),
+            feed: Feed::default(),
+            waiting: Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)),
+            closing: CancellationToken::new(),
+            hurry: CancellationToken::new(),
+            started: Instant::now(),
+            options,
+            store,
+            hints,
+            programs,
+            commands,
+            spawner,
+        });
+        let mut dispatcher = Dispatcher::new(Arc::clone(&context), orders);
+        let mut writer = Box::pin(writer);
+        let prepared = async {
+            context.feed.skip_to(context.store.reader().last_event().await?);
+            housekeeping::recover(&context).await?;
+            dispatcher.join().await
+        };
+        tokio::select! {
+            prepared = prepared => prepared.map_err(StartError::Store)?,
+            () = &mut writer => return Err(StartError::Store(StoreError::Closed)),
+        }
+        Self::supervise(&context, dispatcher, writer, supervisor);
+        Ok(Self(context))
+    }
+
+    /// Hands the tasks over. They are stopped in the reverse order: the dispatcher first, the store last.
+    fn supervise(
+        context: &Arc<Context>,
+        dispatcher: Dispatcher,
+        writer: impl Future<Output = ()> + Send + 'static,
+        supervisor: &mut Supervisor,
+    ) {
+        spawn(supervisor, "store", context, async move |context, stop| {
+            stop.run_until_cancelled(writer).await;
+            context.store.close().await;
+        });
+        spawn(supervisor, "hints", context, async |context, stop| {
+            let publish = |changes: Option<Changes>| match changes {
+                Some(changes) => context.hints.publish(&changes),
+                None => context.hints.anything(),
+            };
+            crate::store::listen(&context.store, publish, stop).await;
+        });
+        spawn(supervisor, "feed", context, feed::feed);
+        spawn(supervisor, "leases", context, keeper::keep);
+        spawn(supervisor, "expired", context, housekeeping::expire);
+        spawn(supervisor, "due", context, housekeeping::promote);
+        if let Some(age) = context.options.retention {
+            spawn(supervisor, "retention", context, async move |context, stop| {
+                housekeeping::retain(context, age, stop).await;
+            });
+        }
+        spawn(supervisor, "dispatcher", context, async move |_, stop| {
+            dispatcher.run(stop).await
+        });
+    }
+
+    /// Asks for a running job to stop, or takes a pending one out of the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store failed.
+    pub async fn cancel(
+        &self,
+        id: JobId,
+        reason: Option<String>,
+        grace: Option<Duration>,
+    ) -> Result<Cancelled, StoreError> {
+        self.0
+            .store
+            .writer()
+            .write(CancelJob {
+                id,
+                reason,
+                grace,
+                now: time::now(),
+            })
+            .await
+    }
+
+    /// Deletes ended jobs with their logs and events; with `dry_run`, only counts them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the store failed; some may be deleted then.
+    pub async fn cleanup(&self, filter: CleanupFilter, dry_run: bool) -> Result<u64, StoreError> {
+        if dry_run {
+            return self.0.store.reader().count_cleanup(&filter).await;
+        }
+        housekeeping::clean_up(&self.0, filter).await
+    }
+
+    /// Asks the store.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        self.0.store.reader()
+    }
+
+    /// The scripts that can be run. Its calls block: use a thread for them.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.0.catalog)
+    }
+
+    /// The pipelines that can be run. Its calls block: use a thread for them.
+    #[must_use]
+    pub fn pipelines(&self) -> Arc<pipeline::Catalog> {
+        Arc::clone(&self.0.pipelines)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// Which database the store lives in.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.0.store.backend()
+    }
+
+    /// This moment, by the clock of this node.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        time::now()
+    }
+
+    /// How long it has run.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    /// A worker that was not heard of since then is gone.
+    #[must_use]
+    pub fn silent_since(&self) -> Timestamp {
+        self.0.silent_since(time::now())
+    }
+
+    /// Counts up when a worker changed.
+    #[must_use]
+    pub fn workers_changed(&self) -> watch::Receiver<u64> {
+        self.0.hints.workers()
+    }
+
+    /// The workers of this node.
+    #[must_use]
+    pub fn pool(&self) -> PoolState {
+        self.0.pool.borrow().clone()
+    }
+
+    /// Changes the number of workers. Fewer let running jobs end.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`]; nothing was changed then.
+    pub async fn scale_workers(&self, size: usize) -> Result<PoolChange, PoolError> {
+        self.order(|reply| PoolCommand::Scale { size, reply }).await
+    }
+
+    /// Lets the workers take jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Closed`] while the server goes down.
+    pub async fn start_workers(&self) -> Result<PoolChange, PoolError> {
+        self.order(|reply| PoolCommand::Start { reply }).await
+    }
+
+    /// Takes no more jobs; with `cancel_running`, cancels those under way on this node.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Closed`] while the server goes down.
+    pub async fn stop_workers(&self, cancel_running: bool) -> Result<PoolChange, PoolError> {
+        self.order(|reply| PoolCommand::Stop {
+            cancel_running,
+            reply,
+        })
+        .await
+    }
+
+    async fn order(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<PoolChange, PoolError>>) -> PoolCommand,
+    ) -> Result<PoolChange, PoolError> {
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .commands
+            .send(command(reply))
+            .await
+            .map_err(|_| PoolError::Closed)?;
+        answer.await.map_err(|_| PoolError::Closed)?
+    }
+
+    /// Makes a shutdown that is under way wait for no job: all get SIGKILL, and their ends are still stored.
+    pub fn hurry(&self) {
+        self.0.hurry.cancel();
+    }
+}

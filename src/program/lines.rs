@@ -1,0 +1,278 @@
+//! Bytes that a process prints, cut into lines, with its secrets masked.
+//!
+//! A line keeps its line feed, so nothing is lost by the cut. A line without an end is cut into pieces: memory is
+//! bounded by a piece for each stream, however long the line is.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memmem};
+
+use crate::domain::{LineCommand, LogLevel, LogStream, Progress, Timestamp, line_command, parse_line};
+use crate::process::Stream;
+
+/// The longest piece that is kept together, in bytes.
+const PIECE: usize = 16 * 1024;
+
+/// What takes the place of a secret.
+const MASK: &[u8] = b"***";
+
+/// Secrets that one attempt may name, and how long each may be: a bound on memory and on the cost of each line.
+const MOST_MASKS: usize = 64;
+const LONGEST_MASK: usize = 4_096;
+
+/// Cuts the output of one attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    open: [Vec<u8>; 2],
+    masks: Vec<Vec<u8>>,
+    longest_mask: usize,
+}
+
+/// A line, or a piece of a very long one.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    /// With its line feed, where it has one.
+    pub(crate) bytes: Cow<'a, [u8]>,
+    /// Whether it begins where a line begins: only then it can mean something.
+    pub(crate) from_start: bool,
+}
+
+/// What a line is to its reader.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) stream: LogStream,
+    pub(crate) level: LogLevel,
+    /// Where the line says how far the job is.
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Line<'_> {
+    /// Reads what the line says of itself; otherwise the stream that it came from decides.
+    pub(crate) fn read(&self, stream: Stream, at: Timestamp) -> Reading {
+        let (stream, usual) = match stream {
+            Stream::Stdout => (LogStream::Stdout, LogLevel::Info),
+            Stream::Stderr => (LogStream::Stderr, LogLevel::Warning),
+        };
+        let text = self.bytes.trim_ascii_end();
+        let mut reading = Reading {
+            stream,
+            level: usual,
+            progress: None,
+        };
+        if self.from_start && text.first().is_some_and(|&first| first == b'{' || first == b':') {
+            reading.level = parse_line(text).level.unwrap_or(usual);
+            if let Some(LineCommand::Progress { current, total, step }) = line_command(text) {
+                reading.progress = Some(Progress {
+                    current,
+                    total,
+                    step,
+                    updated_at: at,
+                });
+            }
+        }
+        reading
+    }
+}
+
+impl Lines {
+    /// Adds what was read, and hands over each line that is complete.
+    pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8], mut each: impl FnMut(Stream, Line<'_>)) {
+        let index = stream as usize;
+        let mut rest = bytes;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.open[index].is_empty() && line.len() <= PIECE {
+                self.emit(stream, Cow::Borrowed(line), true, &mut each);
+            } else {
+                self.extend(stream, line, &mut each);
+                self.close(stream, &mut each);
+            }
+        }
+        if !rest.is_empty() {
+            self.extend(stream, rest, &mut each);
+        }
+    }
+
+    /// Hands over what is left once the stream has ended.
+    pub(crate) fn end(&mut self, stream: Stream, mut each: impl FnMut(Stream, Line<'_>)) {
+        self.close(stream, &mut each);
+    }
+
+    /// Adds to the open line, and hands over its beginning while it is too long.
+    fn extend(&mut self, stream: Stream, mut bytes: &[u8], each: &mut impl FnMut(Stream, Line<'_>)) {
+        let index = stream as usize;
+        // What is held back may be the first part of a secret whose rest is still to come.
+        let held = self.longest_mask.saturating_sub(1);
+        while !bytes.is_empty() {
+            let room = (PIECE + held + 4).saturating_sub(self.open[index].len()).max(1);
+            let (some, after) = bytes.split_at(room.min(bytes.len()));
+            self.open[index].extend_from_slice(some);
+            bytes = after;
+            if self.open[index].len() >= PIECE + held + 4 {
+                let open = std::mem::take(&mut self.open[index]);
+                let open = self.mask(&open).into_owned();
+                let cut = char_boundary(&open, open.len().saturating_sub(held).clamp(1, PIECE));
+                let (piece, kept) = open.split_at(cut);
+                each(
+                    stream,
+                    Line {
+                        bytes: Cow::Borrowed(piece),
+                        from_start: false,
+                    },
+                );
+                self.open[index] = kept.to_vec();
+            }
+        }
+    }
+
+    fn close(&mut self, stream: Stream, each: &mut impl FnMut(Stream, Line<'_>)) {
+        let open = std::mem::take(&mut self.open[stream as usize]);
+        if !open.is_empty() {
+            self.emit(stream, Cow::Owned(open), true, each);
+        }
+    }
+
+    fn emit(
+        &mut self,
+        stream: Stream,
+        line: Cow<'_, [u8]>,
+        from_start: bool,
+        each: &mut impl FnMut(Stream, Line<'_>),
+    ) {
+        if line.starts_with(b"::add-mask::")
+            && let Some(LineCommand::AddMask(secret)) = line_command(line.trim_ascii_end())
+        {
+            self.add_mask(&secret);
+        }
+        if self.masks.is_empty() {
+            return each(
+                stream,
+                Line {
+                    bytes: line,
+                    from_start,
+                },
+            );
+        }
+        let masked = self.mask(&line);
+        each(
+            stream,
+            Line {
+                bytes: masked,
+                from_start,
+            },
+        );
+    }
+
+    /// Each line of a secret is one of its own: what is printed later is cut into lines too.
+    fn add_mask(&mut self, secret: &str) {
+        for line in secret
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && line.len() <= LONGEST_MASK)
+        {
+            if self.masks.len() < MOST_MASKS && !self.masks.iter().any(|mask| mask == line.as_bytes()) {
+                self.masks.push(line.as_bytes().to_vec());
+                self.longest_mask = self.longest_mask.max(line.len());
+            }
+        }
+        // The longest first, so that a secret which holds another one is hidden whole.
+        self.masks.sort_by_key(|mask| std::cmp::Reverse(mask.len()));
+    }
+
+    fn mask<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut masked = Cow::Borrowed(bytes);
+        for secret in &self.masks {
+            if memmem::find(&masked, secret).is_none() {
+                continue;
+            }
+            let mut clean = Vec::with_capacity(masked.len());
+            let mut from = 0;
+            for at in memmem::find_iter(&masked, secret) {
+                clean.extend_from_slice(&masked[from..at]);
+                clean.extend_from_slice(MASK);
+                from = at + secret.len();
+            }
+            clean.extend_from_slice(&masked[from..]);
+            masked = Cow::Owned(clean);
+        }
+        masked
+    }
+}
+
+/// The last place at or before `cut` that is not inside a character, where the text is UTF-8 at all.
+fn char_boundary(bytes: &[u8], cut: usize) -> usize {
+    (cut.saturating_sub(3)..=cut)
+        .rev()
+        .find(|&at| at > 0 && bytes.get(at).is_none_or(|byte| byte & 0xc0 != 0x80))
+        .unwrap_or(cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect(lines: &mut Lines, chunks: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for chunk in chunks {
+            lines.push(Stream::Stdout, chunk, |_, line| all.push(line.bytes.into_owned()));
+        }
+        lines.end(Stream::Stdout, |_, line| all.push(line.bytes.into_owned()));
+        all
+    }
+
+    #[test]
+    fn lines_are_whole_wherever_the_chunks_are_cut() {
+        let text = b"one\ntwo\r\n\nlast without an end";
+        for cut in 0..=text.len() {
+            let (a, b) = text.split_at(cut);
+            let lines = collect(&mut Lines::default(), &[a, b]);
+            assert_eq!(
+                lines,
+                [&b"one\n"[..], b"two\r\n", b"\n", b"last without an end"],
+                "cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_comes_in_pieces_and_whole() {
+        let text = "ü".repeat(100_000);
+        let lines = collect(
+            &mut Lines::default(),
+            &text.as_bytes().chunks(65_536).collect::<Vec<_>>(),
+        );
+        assert!(
+            lines
+                .iter()
+                .all(|piece| piece.len() <= PIECE + 8 && std::str::from_utf8(piece).is_ok())
+        );
+        assert_eq!(lines.concat(), text.as_bytes());
+    }
+
+    #[test]
+    fn a_long_line_with_an_end_is_whole_too() {
+        let mut text = vec![b'x'; 3 * PIECE];
+        text.push(b'\n');
+        text.extend(b"next\n");
+        let lines = collect(&mut Lines::default(), &[&text]);
+        assert_eq!(lines.concat(), text);
+        assert_eq!(lines.last().unwrap(), b"next\n");
+    }
+
+    #[test]
+    fn a_secret_is_masked_wherever_it_lies() {
+        let secret = "s3cret-and-long";
+        let filler = "x".repeat(PIECE - 7);
+        let text = format!("::add-mask::{secret}\n{filler}{secret}{filler}{secret}\n{secret}");
+        for size in [1_000, 16_384, 1_000_000] {
+            let lines = collect(
+                &mut Lines::default(),
+                &text.as_bytes().chunks(size).collect::<Vec<_>>(),
+            );
+            let all = String::from_utf8(lines.concat()).unwrap();
+            assert!(!all.contains(secret), "in chunks of {size}");
+            assert_eq!(all, text.replace(secret, "***"));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What it takes to run a job's program, whoever runs it: a server's own worker, or one on another machine.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `programs` | where programs are, and what of this process's environment they get |
+//! | `environment` | the variables of one attempt |
+//! | `workspace` | the folders of one attempt |
+//! | `lines`, `drain` | what a program prints, as lines, handed on without letting them pile up |
+//! | `outcome` | what its end means for the attempt |
+//!
+//! Not here: the store, and the API. A worker on another machine has no store.
+
+mod drain;
+mod environment;
+mod lines;
+mod outcome;
+mod programs;
+mod time;
+mod workspace;
+
+pub(crate) use drain::{Sink, drain};
+pub(crate) use environment::Variables;
+pub(crate) use lines::{Line, Lines, Reading};
+pub(crate) use outcome::{Runner, ending};
+pub(crate) use programs::{Programs, SHELLS};
+pub(crate) use time::{chance, now, timestamp};
+pub(crate) use workspace::{Workspace, check_name, left_behind};
