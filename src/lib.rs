@@ -27,6 +27,7 @@
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //! | 3 | [`executor`] | the service: takes jobs, runs them, tells how they went |
 //! | 3 | [`worker`] | a worker on another machine: knows a server's API and no store |
+//! | 4 | [`graphql`] | the API: parses, calls the executor, converts |
 //!
 //! # What always holds
 //!
@@ -43,6 +44,7 @@ pub mod domain;
 pub mod event;
 pub mod executor;
 pub mod graphiql;
+pub mod graphql;
 pub mod http;
 pub mod pipeline;
 pub mod process;

@@ -1,0 +1,226 @@
+//! Changes.
+
+use async_graphql::{Context, Object};
+
+use super::context::ContextExt as _;
+use super::error::ApiResult;
+use super::input::{
+    CancelInput, ClaimInput, CleanupInput, HeartbeatInput, RegisterWorkerInput, ReportInput, RerunInput,
+    RunInput, ScaleWorkersInput, StopWorkersInput,
+};
+use super::types::{
+    CancelPayload, ClaimPayload, CleanupPayload, ReportPayload, RunManyPayload, RunPayload, WorkerPayload,
+    WorkerPool, WorkerPoolPayload,
+};
+use crate::executor::{PoolChange, PoolError, Refusal, RefusalCode, RemoteError};
+use crate::store::Cancelled;
+
+/// The root of all mutations.
+#[derive(Debug)]
+pub struct Mutation;
+
+/// What can be changed. Each mutation answers with a payload. A refusal that the caller can mend stands in
+/// its `errors`, with a code and the path of the input at fault, and then nothing was changed. What the
+/// caller cannot mend is a GraphQL error of the operation, with `extensions.code`.
+#[Object]
+impl Mutation {
+    /// Asks for a job. The answer comes once the job is stored for good: from then on it is not lost, and
+    /// starts as soon as a worker is free.
+    async fn run(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What to run, and how.")] input: RunInput,
+    ) -> ApiResult<RunPayload> {
+        match input.into_request() {
+            Ok(request) => RunPayload::of(ctx.executor().submit(request).await),
+            Err(refusals) => Ok(RunPayload::refused(refusals)),
+        }
+    }
+
+    /// Asks for many jobs at once. Either all of them are stored or, where one is refused, none.
+    async fn run_many(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The jobs.")] inputs: Vec<RunInput>,
+    ) -> ApiResult<RunManyPayload> {
+        let mut requests = Vec::with_capacity(inputs.len());
+        let mut refused = Vec::new();
+        for (index, input) in inputs.into_iter().enumerate() {
+            match input.into_request() {
+                Ok(request) => requests.push(request),
+                Err(refusals) => refused.extend(refusals.into_iter().map(|refusal| (index, refusal))),
+            }
+        }
+        if !refused.is_empty() {
+            return Ok(RunManyPayload::refused(refused));
+        }
+        RunManyPayload::of(ctx.executor().submit_all(requests).await)
+    }
+
+    /// Stops a job that waits or runs, with its children. Its processes get SIGTERM and, if they are still
+    /// there when the grace is over, SIGKILL.
+    async fn cancel(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which job, and how.")] input: CancelInput,
+    ) -> ApiResult<CancelPayload> {
+        let (id, grace) = match (input.id(), input.grace()) {
+            (Ok(id), Ok(grace)) => (id, grace),
+            (Err(refusal), _) | (_, Err(refusal)) => return Ok(CancelPayload::refused(None, refusal)),
+        };
+        Ok(match ctx.executor().cancel(id, input.reason, grace).await? {
+            Cancelled::Done(job) | Cancelled::Requested(job) => CancelPayload::done(job.into()),
+            Cancelled::AlreadyEnded(job) => {
+                let message = format!("the job has already ended: it is {}", job.status);
+                let refusal = Refusal::new(RefusalCode::Conflict, &["id"], message);
+                CancelPayload::refused(Some(job.into()), refusal)
+            }
+            Cancelled::NotFound => {
+                let message = format!("there is no job {id}");
+                CancelPayload::refused(None, Refusal::new(RefusalCode::NotFound, &["id"], message))
+            }
+        })
+    }
+
+    /// Runs a job that has ended once more: a new job with the same command and settings. The old one stays
+    /// as it is.
+    async fn rerun(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which job.")] input: RerunInput,
+    ) -> ApiResult<RunPayload> {
+        match input.id() {
+            Ok(id) => RunPayload::of(ctx.executor().rerun(id).await),
+            Err(refusal) => Ok(RunPayload::refused([refusal])),
+        }
+    }
+
+    /// Deletes ended jobs with their logs and events. Cursors of events that were deleted expire.
+    async fn cleanup(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which jobs.")] input: CleanupInput,
+    ) -> ApiResult<CleanupPayload> {
+        let dry_run = input.is_dry_run();
+        match input.into_filter() {
+            Ok(filter) => Ok(CleanupPayload::done(
+                ctx.executor().cleanup(filter, dry_run).await?,
+            )),
+            Err(refusals) => Ok(CleanupPayload::refused(refusals)),
+        }
+    }
+
+    /// Sets how many workers this server runs itself, until it is started anew.
+    async fn scale_workers(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many.")] input: ScaleWorkersInput,
+    ) -> ApiResult<WorkerPoolPayload> {
+        match input.size() {
+            Ok(size) => pool_payload(ctx.executor().scale_workers(size).await),
+            Err(refusal) => Ok(WorkerPoolPayload::refused(refusal)),
+        }
+    }
+
+    /// Lets this server's workers take jobs again.
+    async fn start_workers(&self, ctx: &Context<'_>) -> ApiResult<WorkerPoolPayload> {
+        pool_payload(ctx.executor().start_workers().await)
+    }
+
+    /// Lets this server's workers take no more jobs. Those under way run to their end, unless
+    /// `cancelRunning` says otherwise; new ones are still stored, and wait.
+    async fn stop_workers(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What becomes of jobs under way.")] input: Option<StopWorkersInput>,
+    ) -> ApiResult<WorkerPoolPayload> {
+        let cancel_running = input.unwrap_or_default().cancels_running();
+        pool_payload(ctx.executor().stop_workers(cancel_running).await)
+    }
+
+    /// Makes a remote worker known, under an id that it uses from then on.
+    async fn register_worker(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The worker.")] input: RegisterWorkerInput,
+    ) -> ApiResult<WorkerPayload> {
+        let lease = ctx.executor().options().lease;
+        Ok(match ctx.executor().register_worker(input.into()).await {
+            Ok(worker) => WorkerPayload::done(worker, Vec::new(), lease),
+            Err(error) => WorkerPayload::refused_all(refusals(error)?),
+        })
+    }
+
+    /// Tells that a remote worker is alive, and extends the leases of the jobs that it still runs.
+    async fn heartbeat(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The worker and its jobs.")] input: HeartbeatInput,
+    ) -> ApiResult<WorkerPayload> {
+        let sign = match input.into_sign() {
+            Ok(sign) => sign,
+            Err(refusal) => return Ok(WorkerPayload::refused(refusal)),
+        };
+        let lease = ctx.executor().options().lease;
+        Ok(match ctx.executor().heartbeat(sign).await {
+            Ok((worker, stop)) => WorkerPayload::done(worker, stop, lease),
+            Err(error) => WorkerPayload::refused_all(refusals(error)?),
+        })
+    }
+
+    /// Hands the next jobs that it supports to a remote worker, no more than it has room for.
+    async fn claim(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The worker, and how many.")] input: ClaimInput,
+    ) -> ApiResult<ClaimPayload> {
+        let claim = match input.into_claim() {
+            Ok(claim) => claim,
+            Err(refusal) => return Ok(ClaimPayload::refused(refusal)),
+        };
+        Ok(match ctx.executor().claim(claim).await {
+            Ok(jobs) => ClaimPayload::done(jobs),
+            Err(error) => ClaimPayload::refused_all(refusals(error)?),
+        })
+    }
+
+    /// Takes what a remote worker has to tell of a job that it claimed: log lines, progress, the result.
+    async fn report(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What there is to tell.")] input: ReportInput,
+    ) -> ApiResult<ReportPayload> {
+        let report = match input.into_report() {
+            Ok(report) => report,
+            Err(refusal) => return Ok(ReportPayload::refused(refusal)),
+        };
+        Ok(match ctx.executor().report(report).await {
+            Ok(job) => ReportPayload::done(job),
+            Err(error) => ReportPayload::refused_all(refusals(error)?),
+        })
+    }
+}
+
+/// What the caller can mend; the rest is an error of the operation.
+fn refusals(error: RemoteError) -> ApiResult<Vec<Refusal>> {
+    match error {
+        RemoteError::Refused { refusals } => Ok(refusals),
+        RemoteError::Store(fault) => Err(fault.into()),
+    }
+}
+
+fn pool_payload(changed: Result<PoolChange, PoolError>) -> ApiResult<WorkerPoolPayload> {
+    match changed {
+        Ok(change) => Ok(WorkerPoolPayload {
+            worker_pool: Some(WorkerPool(change.state)),
+            previous_size: Some(change.previous),
+            errors: Vec::new(),
+        }),
+        Err(PoolError::TooMany { limit }) => {
+            let message = format!("this server runs at most {limit} workers");
+            let refusal = Refusal::new(RefusalCode::LimitExceeded, &["size"], message);
+            Ok(WorkerPoolPayload::refused(refusal))
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}
