@@ -17,6 +17,7 @@
 //!
 //! | layer | module | what it is for |
 //! | --- | --- | --- |
+//! | 0 | [`domain`] | words and rules: the job, its one [`transition`](domain::transition()), ids, logs; no clock, no I/O |
 //! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
 //! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
 //! | 1 | [`process`] | programs, supervised so that nothing is left of them; knows no jobs |
@@ -28,6 +29,7 @@
 //! | 3 | [`executor`] | the service: takes jobs, runs them, tells how they went |
 //! | 3 | [`worker`] | a worker on another machine: knows a server's API and no store |
 //! | 4 | [`graphql`] | the API: parses, calls the executor, converts |
+//! | 5 | [`server`] | listens, and ends in order |
 //!
 //! # What always holds
 //!
@@ -50,6 +52,7 @@ pub mod pipeline;
 pub mod process;
 mod program;
 pub mod script;
+pub mod server;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

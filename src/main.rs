@@ -1,2 +1,152 @@
-//! RunQL.
-fn main() {}
+//! The program: reads what it was asked to do, does it, and ends with a code that says how it went.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done, or ended in order after a signal |
+//! | 1 | failed; the reason is on standard error, or in the log once that is open |
+//! | 2 | the arguments or the settings are wrong |
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation};
+use runql::store::{Store, StoreOptions};
+use runql::telemetry::{LogFilter, LogFormat};
+use runql::worker::WorkerError;
+use runql::{server, telemetry, worker};
+
+/// The code for arguments and settings that are wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    // Before anything else, and before there is a second thread: a spawner has to stay small.
+    if let Some(code) = runql::process::run_spawner_if_asked() {
+        return code;
+    }
+    let invocation = match config::parse(std::env::args_os(), &Environment::of_process()) {
+        Ok(invocation) => invocation,
+        // Clap lays its message out itself; help and the version go to standard output and are no failure.
+        Err(ConfigError::Usage(message)) => {
+            let printed = message.print();
+            let asked_for = printed.is_ok() && !message.use_stderr();
+            return if asked_for {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(USAGE)
+            };
+        }
+        Err(error) => {
+            complain(telemetry::chain(&error));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let done = match invocation {
+        Invocation::Serve(config) => return serve(*config),
+        Invocation::Worker(settings) => return work(*settings),
+        Invocation::Migrate(config) => runtime().and_then(|runtime| runtime.block_on(migrate(*config))),
+        Invocation::Schema => schema(),
+        Invocation::CheckConfig(settings) => print_settings(&settings),
+    };
+    done.map_or_else(
+        |error| {
+            complain(telemetry::chain(&*error));
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+/// Tells a person at the terminal what went wrong.
+fn complain(problem: impl Display) {
+    // Where standard error is closed nobody listens, and the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "runql: {problem}");
+}
+
+/// Opens the log: from here on, it is the place where everything is told.
+fn open_log(level: &LogFilter, format: LogFormat) -> Result<(), ExitCode> {
+    if let Err(error) = telemetry::init_logging(level, format) {
+        complain(telemetry::chain(&error));
+        return Err(ExitCode::FAILURE);
+    }
+    telemetry::log_panics();
+    Ok(())
+}
+
+/// Runs jobs for a server on another machine.
+fn work(settings: config::Worker) -> ExitCode {
+    if let Err(code) = open_log(&settings.log_level, settings.log_format) {
+        return code;
+    }
+    let done = runtime().and_then(|runtime| Ok(runtime.block_on(worker::run(settings))?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %telemetry::chain(&*error), "the worker ended");
+            match error.downcast_ref::<WorkerError>() {
+                Some(error) if error.is_usage() => ExitCode::from(USAGE),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Serves the API.
+fn serve(config: Config) -> ExitCode {
+    if let Err(code) = open_log(&config.logging.log_level, config.logging.log_format) {
+        return code;
+    }
+    match runtime().and_then(|runtime| runtime.block_on(server::serve(config))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %telemetry::chain(&*error), "the server ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
+
+/// Brings the store to this version's form, and does nothing else.
+async fn migrate(config: Config) -> anyhow::Result<()> {
+    let options = StoreOptions::new(config.storage.database_url.with_password());
+    let (store, _) = Store::open(&options, |_| {})
+        .await
+        .context("the store cannot be opened")?;
+    store.close().await;
+    Ok(())
+}
+
+/// Prints the schema that clients generate their types from.
+fn schema() -> anyhow::Result<()> {
+    std::io::stdout()
+        .write_all(runql::graphql::sdl().as_bytes())
+        .context("standard output cannot be written")
+}
+
+/// Prints each setting with the place that it was set in.
+fn print_settings(settings: &[Chosen]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let width = settings
+        .iter()
+        .map(|chosen| chosen.setting.len())
+        .max()
+        .unwrap_or(0);
+    for Chosen {
+        setting,
+        value,
+        origin,
+    } in settings
+    {
+        let value = if value.is_empty() { "none" } else { value };
+        writeln!(out, "{setting:width$}  {value}  ({origin})")
+            .context("standard output cannot be written")?;
+    }
+    Ok(())
+}

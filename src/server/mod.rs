@@ -1,0 +1,283 @@
+//! The server: one listener, the routes, and the order of start and shutdown.
+//!
+//! ```text
+//!   start     listen ─▶ /health says so, /ready is 503 ─▶ the store opens (tried again while it is away) ─▶ /ready
+//!   shutdown  no new connections, sockets closed ─▶ running jobs end ─▶ leases, events ─▶ the store
+//! ```
+//!
+//! It listens before the store is open, so that whoever deploys it sees what it waits for.
+
+mod job_log;
+mod routes;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Allow, Config};
+use crate::domain::JobKind;
+use crate::executor::{Executor, Options, Secret, StartError};
+use crate::graphql;
+use crate::http::{
+    GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
+};
+use crate::supervisor::Supervisor;
+use crate::telemetry::{Metrics, chain};
+
+/// Pauses between tries to open a store that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long open connections get to finish at the shutdown.
+const CONNECTION_GRACE: Duration = Duration::from_secs(10);
+
+/// What the tasks may take to end beyond the jobs' own graces.
+const TASK_GRACE: Duration = Duration::from_secs(10);
+
+/// What there is once the store is open.
+struct Live {
+    executor: Executor,
+    routes: Router,
+    transport: TransportHandle,
+}
+
+/// Shared by all routes.
+#[derive(Clone)]
+struct Shared {
+    live: Arc<OnceLock<Live>>,
+    metrics: Metrics,
+    /// Cancelled when the shutdown begins: not ready any more.
+    closing: CancellationToken,
+}
+
+/// Serves until SIGTERM or SIGINT. A second signal ends running jobs at once.
+///
+/// # Errors
+///
+/// Where the address cannot be listened on, the store refuses for good, or a task fails.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = Metrics::of_process()?;
+    let mut signals = Signals::new()?;
+    let listener = TcpListener::bind(config.server.listen)
+        .await
+        .with_context(|| format!("{} cannot be listened on", config.server.listen))?;
+    let address = listener
+        .local_addr()
+        .context("the address that is listened on is unknown")?;
+
+    let mut supervisor = Supervisor::new();
+    let upkeep = metrics.clone();
+    supervisor.spawn("metrics", move |stop| async move {
+        upkeep.keep_small(stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let shared = Shared {
+        live: Arc::default(),
+        metrics,
+        closing: CancellationToken::new(),
+    };
+    let app = with_outer_layers(routes::routes(shared.clone()), guard(&config));
+    let closing = shared.closing.clone();
+    let listener = listener.tap_io(|stream| {
+        // Events are small, and are to leave at once.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error, "TCP_NODELAY could not be set");
+        }
+    });
+    let connections = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>());
+    let connections = connections
+        .with_graceful_shutdown(closing.cancelled_owned())
+        .into_future();
+    tokio::pin!(connections);
+    tracing::info!(%address, "listening");
+
+    let mut listening = true;
+    let ended = tokio::select! {
+        ended = run(&config, &shared, &mut supervisor) => ended,
+        ended = &mut connections => {
+            listening = false;
+            ended.context("the listener failed")
+        }
+        () = signals.next() => Ok(()),
+    };
+
+    tracing::info!("shutting down");
+    shared.closing.cancel();
+    let live = shared.live.get();
+    let rests = async {
+        if let Some(live) = live {
+            live.executor.stop_waiting();
+        }
+        // From the signal on no job is started, however long it takes to say goodbye to the connections.
+        if let Some(live) = live
+            && let Err(error) = live.executor.stop_workers(false).await
+        {
+            tracing::warn!(error = %chain(&error), "the workers could not be told to take no more jobs");
+        }
+    };
+    let drained = async {
+        if listening && let Err(error) = connections.await {
+            tracing::warn!(error = %chain(&error), "the listener failed at its end");
+        }
+        if let Some(live) = live {
+            live.transport.closed().await;
+        }
+    };
+    if tokio::time::timeout(CONNECTION_GRACE, async { tokio::join!(rests, drained) })
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            grace_ms = crate::telemetry::millis(CONNECTION_GRACE),
+            "connections are still open and are dropped"
+        );
+    }
+    let grace = config.server.shutdown_grace + config.jobs.cancel_grace + TASK_GRACE;
+    let shutdown = supervisor.shutdown(grace);
+    tokio::pin!(shutdown);
+    tokio::select! {
+        _ = &mut shutdown => {}
+        () = signals.next() => {
+            tracing::warn!("asked again: running jobs are killed");
+            if let Some(live) = live {
+                live.executor.hurry();
+            }
+            shutdown.await;
+        }
+    }
+    tracing::info!("ended");
+    ended
+}
+
+/// Opens the store, and then waits for a task to fail.
+async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
+    let executor = open(config, supervisor).await?;
+    let limits = graphql::Limits {
+        max_depth: config.limits.max_query_depth,
+        max_cost: config.limits.max_query_cost,
+        max_aliases: config.limits.max_aliases,
+        max_page_size: config.limits.max_page_size,
+    };
+    let schema = graphql::build(executor.clone(), limits);
+    let shape = SchemaShape::from_sdl(&graphql::sdl()).context("the schema cannot be read back")?;
+    let transport = TransportConfig {
+        max_request_bytes: config.limits.max_request_bytes,
+        max_batch: config.limits.max_batch,
+        max_sockets: config.limits.max_listeners,
+        max_subscriptions: config.limits.max_listeners,
+        max_subscriptions_per_connection: config.limits.max_listeners_per_connection,
+        shape: Arc::new(shape),
+        ..TransportConfig::default()
+    };
+    let (api, transport) = graphql_routes(schema, transport, shared.closing.clone());
+    let routes = api.merge(job_log::routes(executor.clone()));
+    let jobs = executor.pool().size;
+    if shared
+        .live
+        .set(Live {
+            executor,
+            routes,
+            transport,
+        })
+        .is_err()
+    {
+        anyhow::bail!("the server was started twice");
+    }
+    tracing::info!(workers = jobs, "ready");
+    Ok(supervisor.wait().await?)
+}
+
+/// Opens the store; while it is away, says so and tries again.
+async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error: StartError = match Executor::start(options(config), supervisor).await {
+            Ok(executor) => return Ok(executor),
+            Err(error) => error,
+        };
+        if !error.is_unavailable() {
+            return Err(error.into());
+        }
+        tracing::warn!(error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "the store is away");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn options(config: &Config) -> Options {
+    let kinds = [
+        (Allow::Exec, JobKind::Exec),
+        (Allow::Shell, JobKind::Shell),
+        (Allow::AwsCli, JobKind::AwsCli),
+    ];
+    let allow: BTreeSet<JobKind> = kinds
+        .into_iter()
+        .filter(|(allow, _)| config.scripts.allows(*allow))
+        .map(|(_, kind)| kind)
+        .collect();
+    let database_url = config.storage.database_url.with_password().to_owned();
+    Options {
+        pipelines_dir: config.scripts.pipelines_dir.clone(),
+        interpreters: config.scripts.interpreters(),
+        agents: config.scripts.agents(),
+        allow,
+        workers: config.jobs.workers,
+        start_workers: config.jobs.auto_start_workers,
+        default_timeout: config.jobs.default_timeout,
+        max_timeout: config.jobs.max_timeout,
+        default_max_steps: config.jobs.default_max_steps,
+        max_plan_steps: config.jobs.max_plan_steps,
+        lease: config.jobs.lease,
+        cancel_grace: config.jobs.cancel_grace,
+        shutdown_grace: config.server.shutdown_grace,
+        log_bytes_per_job: config.jobs.log_bytes_per_job,
+        queue_limit: config.jobs.queue_limit,
+        max_waiting: config.limits.max_listeners,
+        retention: config.storage.retention,
+        database_url: Secret(database_url),
+        ..Options::new(
+            String::new(),
+            config.scripts.scripts_dir.clone(),
+            config.storage.work_dir(),
+        )
+    }
+}
+
+fn guard(config: &Config) -> GuardConfig {
+    GuardConfig {
+        // There are no tokens yet, so nothing else tells a foreign web page from the person at this machine.
+        check_host_and_origin: true,
+        allowed_hosts: config.server.access.allowed_hosts.clone(),
+        allowed_origins: config.server.access.allowed_origins.clone(),
+    }
+}
+
+/// The signals that ask for the end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be received")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be received")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
