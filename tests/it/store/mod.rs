@@ -1,0 +1,24 @@
+//! The store, on both databases: the same suite proves the same promises.
+
+mod cancel;
+mod claim;
+mod cleanup;
+mod commit_order;
+mod events;
+mod fencing;
+mod figures;
+mod fixture;
+mod group;
+mod idempotency;
+mod lease;
+mod lifecycle;
+mod log;
+mod notify;
+mod open;
+mod outage;
+mod paging;
+mod plans;
+mod pool;
+mod queue_limit;
+mod remote;
+mod retry;

@@ -1,0 +1,60 @@
+//! What the machine says of processes: their memory and their children.
+
+use super::app::TestApp;
+
+/// What a process uses of memory, in KiB: now, and at most since it was last asked to forget.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    pub(crate) peak: u64,
+}
+
+impl Memory {
+    /// Of the server itself.
+    pub(crate) fn of(app: &TestApp) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap();
+        let field = |name: &str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        Self {
+            now: field("VmRSS:"),
+            peak: field("VmHWM:"),
+        }
+    }
+
+    /// Makes the peak what is used now.
+    pub(crate) fn forget_peak(app: &TestApp) -> Self {
+        std::fs::write(format!("/proc/{}/clear_refs", app.pid()), "5").unwrap();
+        Self::of(app)
+    }
+}
+
+/// The spawners that the server has at this moment.
+pub(crate) fn spawners(app: &TestApp) -> Vec<u32> {
+    let server = app.pid().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1));
+        if parent == Some(server.as_str()) && read("cmdline").starts_with(b"runql-spawner") {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Sends a signal to a process, by its name.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}

@@ -1,0 +1,10 @@
+//! The process module against real programs: bash, Python and the usual small tools.
+
+mod escape;
+mod input;
+mod lost;
+mod output;
+mod start;
+mod stop;
+mod support;
+mod throughput;
