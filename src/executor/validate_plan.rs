@@ -97,6 +97,10 @@ impl Tree<'_> {
             },
             other => other,
         };
+        if strategy.is_none() && !steps.is_empty() {
+            let message = "only a plan has steps";
+            of_plan.push(Refusal::new(RefusalCode::Invalid, &["steps"], message));
+        }
         check_roles(&request, step.is_some(), &mut of_plan);
         let mut new = match self.checker.check_one(request, id, created_at)? {
             Ok(new) => Some(new),

@@ -42,12 +42,6 @@ impl Job {
         let Some(id) = id else { return Ok(None) };
         Ok(ctx.loaders().load_one(id).await?.map(Self))
     }
-
-    /// Whether its command is of a kind that has steps; the store need not be asked for those of any other.
-    fn may_have_children(&self) -> bool {
-        use domain::JobKind::{Pipeline, Plan};
-        matches!(self.0.command.kind(), Plan | Pipeline)
-    }
 }
 
 /// One execution: of a script, a command, a task, an agent, or a plan of many steps. Everything that runs
@@ -229,7 +223,8 @@ impl Job {
             parent: Some(self.0.id),
             ..domain::JobFilter::default()
         };
-        if !self.may_have_children() {
+        // The store need not be asked for the steps of a job that can have none.
+        if !self.0.command.kind().has_steps() {
             return Ok(JobConnection::new([], page.after.is_some(), false, filter));
         }
         let found = ctx.reader().list(&filter, order, page).await?;
@@ -238,7 +233,7 @@ impl Job {
 
     /// How many of its steps stand where; null where it has none.
     async fn child_stats(&self, ctx: &Context<'_>) -> ApiResult<Option<StatusCounts>> {
-        if !self.may_have_children() {
+        if !self.0.command.kind().has_steps() {
             return Ok(None);
         }
         Ok(ctx

@@ -53,7 +53,7 @@ async fn process_with(app: &TestApp, word: &str) {
 }
 
 /// Waits until a job has printed this.
-async fn printed(app: &TestApp, id: &str, text: &str) {
+pub(crate) async fn printed(app: &TestApp, id: &str, text: &str) {
     until("the job's output", async || {
         let stdout = app.job(id).await["stdout"]
             .as_str()

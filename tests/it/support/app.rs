@@ -2,7 +2,6 @@
 //!
 //! A test that ends, however it ends, leaves no server; one that leaves a process of a job fails.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use super::db::TestDb;
+use super::machine::living_with;
 use super::wait::{until, within};
 
 /// Statuses that a job does not leave.
@@ -421,36 +421,4 @@ impl TestApp {
         let left = living_with(self.folder().as_os_str());
         assert!(left.is_empty(), "left behind: {left:?}");
     }
-}
-
-/// The living processes that carry a mark in their environment or arguments, with their command lines. A zombie is
-/// gone: it only waits to be counted.
-pub(crate) fn living_with(mark: &OsStr) -> Vec<(u32, String)> {
-    let mark = mark.as_encoded_bytes();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if pid == std::process::id() {
-            continue;
-        }
-        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let zombie = String::from_utf8_lossy(&read("stat"))
-            .rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim().starts_with('Z'));
-        let marked = [read("environ"), read("cmdline")]
-            .iter()
-            .any(|text| memchr::memmem::find(text, mark).is_some());
-        if marked && !zombie {
-            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-            found.push((pid, command));
-        }
-    }
-    found
 }

@@ -1,4 +1,6 @@
-//! What the machine says of processes: their memory and their children.
+//! What the machine says of processes: their memory, their children, and who lives.
+
+use std::ffi::OsStr;
 
 use super::app::TestApp;
 
@@ -57,4 +59,36 @@ pub(crate) fn signal(pid: u32, name: &str) {
         .args(["-s", name, &pid.to_string()])
         .status();
     assert!(sent.unwrap().success());
+}
+
+/// The living processes that carry a mark in their environment or arguments, with their command lines. A zombie is
+/// gone: it only waits to be counted.
+pub(crate) fn living_with(mark: &OsStr) -> Vec<(u32, String)> {
+    let mark = mark.as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if pid == std::process::id() {
+            continue;
+        }
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let zombie = String::from_utf8_lossy(&read("stat"))
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim().starts_with('Z'));
+        let marked = [read("environ"), read("cmdline")]
+            .iter()
+            .any(|text| memchr::memmem::find(text, mark).is_some());
+        if marked && !zombie {
+            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+            found.push((pid, command));
+        }
+    }
+    found
 }

@@ -17,7 +17,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use crate::support::app::{TestApp, living_with};
+use crate::life::printed;
+use crate::support::app::TestApp;
+use crate::support::machine::living_with;
 use crate::support::wait::{until, within};
 
 /// Runs what the task itself says.
@@ -163,22 +165,6 @@ fn line_with(text: &str, more: Value) -> Value {
         input[name] = value.clone();
     }
     input
-}
-
-/// Waits until a job has printed this.
-async fn printed(app: &TestApp, id: &str, text: &str) {
-    until("the job's output", async || {
-        let stdout = app.job(id).await["stdout"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        if stdout.contains(text) {
-            Ok(())
-        } else {
-            Err(stdout)
-        }
-    })
-    .await;
 }
 
 /// All lines of a job's log that its program printed.
