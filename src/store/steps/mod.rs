@@ -33,8 +33,8 @@ use progress::{advance, end, running};
 use start::{admit, make_ready};
 use stop::{cancel_dependents, marks};
 
-/// Ids in one statement; both databases bound the values it may have.
-const IDS_AT_ONCE: usize = 500;
+/// Ids in one statement; both databases bound the values it may have. A power of two: see [`padded`].
+const IDS_AT_ONCE: usize = 512;
 
 /// The kinds whose jobs run nothing themselves, for a statement.
 pub(super) const HAVE_STEPS: &str = "('PLAN', 'PIPELINE')";
@@ -72,6 +72,14 @@ impl Ended {
             cascaded: false,
         }
     }
+}
+
+/// The ids, the last of them again and again up to a power of two. Each end of a job asks this question, and connections
+/// keep a bounded number of statements ready: a text for each number of ids would push out all others.
+fn padded(ids: &[Uuid]) -> impl Iterator<Item = Uuid> {
+    let last = ids.last().copied();
+    let missing = ids.len().next_power_of_two() - ids.len();
+    ids.iter().copied().chain(last.into_iter().cycle().take(missing))
 }
 
 fn label(key: Option<&str>, name: &str) -> String {
@@ -121,9 +129,9 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT job_dependency.* FROM job_dependency
              JOIN job ON job.id = job_dependency.job_id AND job.status = 'PENDING' WHERE depends_on IN ({})",
-            marks(some.len()),
+            marks(some.len().next_power_of_two()),
         );
-        let statement = tx.statement(&sql, some.iter().map(|&id| id.into()));
+        let statement = tx.statement(&sql, padded(some).map(Into::into));
         for row in tx.conn().query_all_raw(statement).await? {
             let row = job_dependency::Model::from_query_result(&row, "")?;
             let awaited = by_id[&row.depends_on];
