@@ -22,3 +22,4 @@ mod pool;
 mod queue_limit;
 mod remote;
 mod retry;
+mod sweep;
