@@ -3,6 +3,7 @@
 pub use sea_orm_migration::prelude::*;
 
 mod m20261121_000001_create_jobs;
+mod m20261121_000002_add_tokens;
 
 /// Applies the migrations, and tells which there are.
 #[derive(Debug)]
@@ -11,6 +12,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261121_000001_create_jobs::Migration)]
+        vec![
+            Box::new(m20261121_000001_create_jobs::Migration),
+            Box::new(m20261121_000002_add_tokens::Migration),
+        ]
     }
 }

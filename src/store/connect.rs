@@ -108,6 +108,46 @@ impl Store {
             Backend::Sqlite => Some(lock_file(&options.url)?),
             Backend::Postgres => None,
         };
+        Self::open_locked(options, backend, lock, on_commit).await
+    }
+
+    /// Opens the store for a command that may run beside a server, with the writer's own work, which somebody must run.
+    /// It is migrated only where no server is there: a server has done it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; [`OpenError::InUse`] where the server that is there is of an older version.
+    pub async fn open_beside(
+        options: &StoreOptions,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let backend = backend_of(&options.url)?;
+        let lock = match backend {
+            Backend::Sqlite => lock_file(&options.url).map(Some),
+            Backend::Postgres => Ok(None),
+        };
+        let (lock, in_use) = match lock {
+            Ok(lock) => (lock, None),
+            Err(error @ OpenError::InUse(_)) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        if let Some(in_use) = in_use {
+            let look = connect(options, backend, 1).await.map_err(StoreError::from)?;
+            let missing = missing(&look).await;
+            // It is closed in any case; how is of no interest.
+            let _ = look.close().await;
+            if missing? {
+                return Err(in_use);
+            }
+        }
+        Self::open_locked(options, backend, lock, |_| {}).await
+    }
+
+    async fn open_locked(
+        options: &StoreOptions,
+        backend: Backend,
+        lock: Option<File>,
+        on_commit: impl Fn(Changes) + Send + Sync + 'static,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let write = connect(options, backend, 1).await.map_err(StoreError::from)?;
         migrate(&write).await?;
         let read = connect(options, backend, options.readers)
@@ -289,8 +329,16 @@ async fn migrate(db: &DatabaseConnection) -> Result<(), OpenError> {
 }
 
 async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
-    let known = Migrator::migrations();
     Migrator::install(db).await.map_err(StoreError::from)?;
+    if missing(db).await? {
+        Migrator::up(db, None).await.map_err(StoreError::from)?;
+    }
+    Ok(())
+}
+
+/// Whether migrations are missing.
+async fn missing(db: &DatabaseConnection) -> Result<bool, OpenError> {
+    let known = Migrator::migrations();
     let applied = Migrator::get_migration_models(db)
         .await
         .map_err(StoreError::from)?;
@@ -300,8 +348,5 @@ async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
     {
         return Err(OpenError::Newer);
     }
-    if applied.len() < known.len() {
-        Migrator::up(db, None).await.map_err(StoreError::from)?;
-    }
-    Ok(())
+    Ok(applied.len() < known.len())
 }

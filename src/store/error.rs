@@ -29,7 +29,7 @@ impl StoreError {
     }
 
     /// Whether a transaction that was rolled back is worth another try at once: its connection was lost, which a new
-    /// one mends, or Postgres chose it to end a deadlock.
+    /// one mends, Postgres chose it to end a deadlock, or another process wrote to the SQLite file meanwhile.
     pub(super) fn is_passing(&self) -> bool {
         use sea_orm::SqlxError;
         let (Self::Unavailable(DbErr::Exec(inner) | DbErr::Query(inner))
@@ -43,8 +43,11 @@ impl StoreError {
         match &**inner {
             SqlxError::Io(_) | SqlxError::Protocol(_) => true,
             SqlxError::Database(database) => database.code().is_some_and(|code| {
-                code.len() == 5
-                    && (code.starts_with("08") || ["40001", "40P01", "57P01", "57P02"].contains(&&*code))
+                if code.len() == 5 {
+                    return code.starts_with("08") || ["40001", "40P01", "57P01", "57P02"].contains(&&*code);
+                }
+                // SQLite's BUSY: a command beside the server wrote between what this transaction read and wrote.
+                code.parse::<i32>().is_ok_and(|code| code & 0xff == 5)
             }),
             _ => false,
         }

@@ -17,10 +17,12 @@
 //! | `connect`, `no_delay` | opening, migrating, the lock on a SQLite file |
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
-//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*` | the operations |
+//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
+//! | `audit` | who did what, written with what was done |
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
 //! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
 
+mod audit;
 mod cancel;
 mod cleanup;
 mod connect;
@@ -46,10 +48,12 @@ mod remote_claim;
 mod remote_report;
 mod stats;
 mod steps;
+mod token;
 mod tx;
 mod worker;
 mod writer;
 
+pub use audit::{AuditFilter, AuditPage, Audited, DeleteAudit, Note, RecordAudit};
 pub use cancel::{CancelJob, Cancelled};
 pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter};
 pub use connect::{Backend, OpenError, Store, StoreOptions};
@@ -69,6 +73,7 @@ pub use remote_claim::ClaimTasks;
 pub use remote_report::{Report, ReportedLine, ReportedResult};
 pub use stats::{Figures, StatsWindow};
 pub use steps::SweepPlans;
+pub use token::{CreateToken, MOST_TOKENS, RevokeToken, RotateToken, TokenFault, TouchTokens};
 pub use tx::Tx;
 pub use worker::{JoinPool, LOCAL_BACKEND, LeavePool, PoolMember};
 pub use writer::{Operation, Writer};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entity::{job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
+use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -53,6 +53,7 @@ pub struct Tx {
     new_dependencies: Vec<job_dependency::ActiveModel>,
     new_plans: Vec<plan::ActiveModel>,
     new_chunks: Vec<log_chunk::ActiveModel>,
+    new_audit: Vec<audit::ActiveModel>,
     events: Vec<NewEvent>,
     /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
     ended: Vec<Ended>,
@@ -82,6 +83,7 @@ impl Tx {
             new_dependencies: Vec::new(),
             new_plans: Vec::new(),
             new_chunks: Vec::new(),
+            new_audit: Vec::new(),
             events: Vec::new(),
             ended: Vec::new(),
             steps_started: BTreeMap::new(),
@@ -176,6 +178,11 @@ impl Tx {
     pub(super) fn add_chunk(&mut self, row: log_chunk::ActiveModel, job: JobId) {
         self.new_chunks.push(row);
         self.committed.logs.insert(job);
+    }
+
+    /// Leaves a line of the audit log to be written with all others of this transaction.
+    pub(super) fn add_audit(&mut self, row: audit::ActiveModel) {
+        self.new_audit.push(row);
     }
 
     /// Leaves an event to be numbered and written at the end.
@@ -281,6 +288,7 @@ impl Tx {
             steps::settle(self).await?;
         }
         self.flush_chunks().await?;
+        insert_all::<audit::Entity, _>(&self.conn, &mut self.new_audit).await?;
         self.counters.retain(|_, by| *by != 0);
         if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
             return Ok(());
