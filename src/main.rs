@@ -11,7 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation};
+use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation, TokenCommand};
 use runql::store::{Store, StoreOptions};
 use runql::telemetry::{LogFilter, LogFormat};
 use runql::worker::WorkerError;
@@ -46,6 +46,9 @@ fn main() -> ExitCode {
         Invocation::Serve(config) => return serve(*config),
         Invocation::Worker(settings) => return work(*settings),
         Invocation::Migrate(config) => runtime().and_then(|runtime| runtime.block_on(migrate(*config))),
+        Invocation::Token(config, command) => {
+            runtime().and_then(|runtime| runtime.block_on(token(*config, command)))
+        }
         Invocation::Schema => schema(),
         Invocation::CheckConfig(settings) => print_settings(&settings),
     };
@@ -120,6 +123,13 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
         .await
         .context("the store cannot be opened")?;
     store.close().await;
+    Ok(())
+}
+
+/// Makes, lists or changes tokens.
+async fn token(config: Config, command: TokenCommand) -> anyhow::Result<()> {
+    let url = config.storage.database_url.with_password();
+    runql::auth::carry_out(command, url, &mut std::io::stdout()).await?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod file;
 mod invocation;
 mod layers;
 mod settings;
+mod token;
 mod values;
 mod worker;
 
@@ -26,5 +27,6 @@ pub use database::{Backend, DatabaseUrl};
 pub use error::{ConfigError, Origin};
 pub use invocation::{Chosen, Environment, Invocation, parse};
 pub use settings::{Access, Config, Jobs, Limits, Logging, Scripts, Server, Storage};
+pub use token::TokenCommand;
 pub use values::{Agent, Allow, Interpreter};
 pub use worker::{Token, Worker};

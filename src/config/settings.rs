@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use ipnet::IpNet;
 
 use super::database::DatabaseUrl;
 use super::values::{
-    Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, origin, whole,
+    Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, network, origin, whole,
 };
 use crate::domain::Pattern;
 use crate::telemetry::{LogFilter, LogFormat};
@@ -64,7 +65,7 @@ pub struct Server {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub struct Access {
-    /// File with the tokens that clients authenticate by
+    /// File with tokens that clients authenticate by, beside those of the store
     #[arg(long, env = "RUNQL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Web pages that may call the server, beyond its own: their origins, separated by commas
@@ -73,6 +74,12 @@ pub struct Access {
         value_delimiter = ',', value_parser = origin,
     )]
     pub allowed_origins: Vec<String>,
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks such as 10.0.0.0/8, separated by commas
+    #[arg(
+        long, env = "RUNQL_TRUSTED_PROXIES", value_name = "NET",
+        value_delimiter = ',', value_parser = network,
+    )]
+    pub trusted_proxies: Vec<IpNet>,
     /// Names by which the server may be called, beyond its own, such as runql.example.org, separated by commas
     #[arg(long, env = "RUNQL_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
@@ -99,6 +106,12 @@ pub struct Storage {
         value_parser = duration(Duration::from_secs(60)),
     )]
     pub retention: Option<Duration>,
+    /// Age at which lines of the audit log are deleted, such as 90d [default: never]
+    #[arg(
+        long, env = "RUNQL_AUDIT_RETENTION", value_name = "AGE",
+        value_parser = duration(Duration::from_secs(60)),
+    )]
+    pub audit_retention: Option<Duration>,
 }
 
 /// What the server may run.

@@ -9,8 +9,8 @@ use super::Context;
 use super::time::{chance, now};
 use crate::domain::{JobStatus, Timestamp};
 use crate::store::{
-    BackAgain, Backend, CleanupBatch, CleanupFilter, EndResult, ExpireLeases, PromoteDue, StoreError,
-    SweepPlans,
+    BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, PromoteDue,
+    StoreError, SweepPlans,
 };
 use crate::telemetry::chain;
 
@@ -178,6 +178,28 @@ pub(super) async fn retain(context: Arc<Context>, age: Duration, stop: Cancellat
         }
         if stop
             .run_until_cancelled(tokio::time::sleep(RETENTION_PERIOD.min(age)))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+/// Deletes lines of the audit log that are older than the settings keep them.
+pub(super) async fn forget_audit(context: Arc<Context>, age: Duration, stop: CancellationToken) {
+    loop {
+        let before = now().before(age);
+        let pause = match context.store.writer().write(DeleteAudit { before }).await {
+            Ok(0) => RETENTION_PERIOD.min(age),
+            Ok(_) => BATCH_PAUSE,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "old lines of the audit log could not be deleted");
+                RETENTION_PERIOD
+            }
+        };
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
             .await
             .is_none()
         {

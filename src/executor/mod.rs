@@ -11,6 +11,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `request`, `expand`, `validate*` | what is asked for, and what is wrong with it |
+//! | `acting` | in whose name, what they may run, and the audit log |
 //! | `dispatcher`, `pool` | which worker runs what |
 //! | `attempt`, `prepare`, `outcome` | one attempt from claim to end |
 //! | `log_writer` | what a process prints |
@@ -19,6 +20,7 @@
 //! | `housekeeping` | what any node does for all |
 //! | `feed`, `listen` | events and logs, live |
 
+mod acting;
 mod attempt;
 mod dispatcher;
 mod expand;
@@ -48,6 +50,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use acting::Acting;
 pub use feed::LoadedEvent;
 pub use listen::{EventQuery, ListenError, LogBatch, LogPlace};
 pub use options::{Options, Secret};
@@ -58,6 +61,7 @@ pub use remote::{
 };
 pub use request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
 
+use crate::auth::Tokens;
 use crate::domain::{Changes, JobId, Timestamp, WorkerId};
 use crate::event::Hints;
 use crate::pipeline;
@@ -86,6 +90,7 @@ struct Context {
     programs: Programs,
     running: Running,
     feed: Feed,
+    tokens: Tokens,
     pool: watch::Sender<PoolState>,
     commands: mpsc::Sender<PoolCommand>,
     spawner: PathBuf,
@@ -204,6 +209,14 @@ impl Executor {
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;
+        let mut writer = Box::pin(writer);
+        let tokens = Tokens::load(
+            store.writer().clone(),
+            store.reader().clone(),
+            options.tokens.clone(),
+            options.require_tokens,
+        );
+        let tokens = tokens.await.map_err(StartError::Store)?;
         let programs = Programs::of_process();
         let interpreters = Interpreters::new(options.interpreters.clone(), programs.path().to_owned());
         let (commands, orders) = mpsc::channel(COMMANDS);
@@ -217,6 +230,7 @@ impl Executor {
             closing: CancellationToken::new(),
             hurry: CancellationToken::new(),
             started: Instant::now(),
+            tokens,
             options,
             store,
             hints,
@@ -225,7 +239,6 @@ impl Executor {
             spawner,
         });
         let mut dispatcher = Dispatcher::new(Arc::clone(&context), orders);
-        let mut writer = Box::pin(writer);
         let prepared = async {
             context.feed.skip_to(context.store.reader().last_event().await?);
             housekeeping::recover(&context).await?;
@@ -258,9 +271,17 @@ impl Executor {
             crate::store::listen(&context.store, publish, stop).await;
         });
         spawn(supervisor, "feed", context, feed::feed);
+        spawn(supervisor, "tokens", context, async |context, stop| {
+            context.tokens.clone().keep(stop).await;
+        });
         spawn(supervisor, "leases", context, keeper::keep);
         spawn(supervisor, "expired", context, housekeeping::expire);
         spawn(supervisor, "due", context, housekeeping::promote);
+        if let Some(age) = context.options.audit_retention {
+            spawn(supervisor, "audit", context, async move |context, stop| {
+                housekeeping::forget_audit(context, age, stop).await;
+            });
+        }
         if let Some(age) = context.options.retention {
             spawn(supervisor, "retention", context, async move |context, stop| {
                 housekeeping::retain(context, age, stop).await;
@@ -322,6 +343,12 @@ impl Executor {
     #[must_use]
     pub fn pipelines(&self) -> Arc<pipeline::Catalog> {
         Arc::clone(&self.0.pipelines)
+    }
+
+    /// The tokens that clients authenticate by.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// The settings.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::TokenFile;
 use crate::domain::{JobKind, Pattern};
 
 /// The settings of an [`Executor`](super::Executor). Begin with [`Options::new`] and change what differs.
@@ -51,6 +52,12 @@ pub struct Options {
     pub max_waiting: usize,
     /// After how long ended jobs are deleted; none is never.
     pub retention: Option<Duration>,
+    /// After how long lines of the audit log are deleted; none is never.
+    pub audit_retention: Option<Duration>,
+    /// Tokens that are declared in a file, beside those of the store.
+    pub tokens: Option<TokenFile>,
+    /// Whether everybody is asked for a token even where there was never one.
+    pub require_tokens: bool,
     /// The program that supervises processes: this one, unless a test says otherwise.
     pub spawner: Option<PathBuf>,
 }
@@ -86,6 +93,9 @@ impl Options {
             queue_limit: 100_000,
             max_waiting: 1_000,
             retention: None,
+            audit_retention: None,
+            tokens: None,
+            require_tokens: false,
             spawner: None,
         }
     }

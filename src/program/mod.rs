@@ -15,7 +15,6 @@ mod environment;
 mod lines;
 mod outcome;
 mod programs;
-mod time;
 mod workspace;
 
 pub(crate) use drain::{Sink, drain};
@@ -23,5 +22,4 @@ pub(crate) use environment::Variables;
 pub(crate) use lines::{Line, Lines, Reading};
 pub(crate) use outcome::{Runner, ending};
 pub(crate) use programs::{Programs, SHELLS};
-pub(crate) use time::{chance, now, timestamp};
 pub(crate) use workspace::{Workspace, check_name, left_behind};

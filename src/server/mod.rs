@@ -7,6 +7,7 @@
 //!
 //! It listens before the store is open, so that whoever deploys it sees what it waits for.
 
+mod access;
 mod job_log;
 mod routes;
 
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Authenticator, TokenFile};
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
 use crate::executor::{Executor, Options, Secret, StartError};
@@ -31,6 +33,7 @@ use crate::http::{
 };
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Metrics, chain};
+use access::Doorman;
 
 /// Pauses between tries to open a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -45,6 +48,7 @@ const TASK_GRACE: Duration = Duration::from_secs(10);
 /// What there is once the store is open.
 struct Live {
     executor: Executor,
+    doorman: Doorman,
     routes: Router,
     transport: TransportHandle,
 }
@@ -84,7 +88,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         metrics,
         closing: CancellationToken::new(),
     };
-    let app = with_outer_layers(routes::routes(shared.clone()), guard(&config));
+    let app = with_outer_layers(routes::routes(shared.clone()), guard(&config, &shared));
     let closing = shared.closing.clone();
     let listener = listener.tap_io(|stream| {
         // Events are small, and are to leave at once.
@@ -166,6 +170,22 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         max_aliases: config.limits.max_aliases,
         max_page_size: config.limits.max_page_size,
     };
+    let tokens = executor.tokens();
+    if tokens.is_required() && !tokens.any_valid() {
+        let listen = config.server.listen;
+        if !listen.ip().to_canonical().is_loopback() {
+            anyhow::bail!(
+                "others can reach {listen}, and there the server starts only with tokens, since whoever reaches it runs \
+                 programs: make one with `runql token create`, or take a loopback address such as 127.0.0.1:{}",
+                listen.port(),
+            );
+        }
+        tracing::warn!("no token is valid, so nobody is let in: `runql token create` makes one");
+    }
+    let doorman = Doorman::new(
+        Authenticator::new(tokens.clone()),
+        &config.server.access.trusted_proxies,
+    );
     let schema = graphql::build(executor.clone(), limits);
     let shape = SchemaShape::from_sdl(&graphql::sdl()).context("the schema cannot be read back")?;
     let transport = TransportConfig {
@@ -175,6 +195,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         max_subscriptions: config.limits.max_listeners,
         max_subscriptions_per_connection: config.limits.max_listeners_per_connection,
         shape: Arc::new(shape),
+        on_connect: doorman.on_connect(),
         ..TransportConfig::default()
     };
     let (api, transport) = graphql_routes(schema, transport, shared.closing.clone());
@@ -184,6 +205,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         .live
         .set(Live {
             executor,
+            doorman,
             routes,
             transport,
         })
@@ -198,8 +220,9 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
 /// Opens the store; while it is away, says so and tries again.
 async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
     let mut pause = FIRST_PAUSE;
+    let options = options(config)?;
     loop {
-        let error: StartError = match Executor::start(options(config), supervisor).await {
+        let error: StartError = match Executor::start(options.clone(), supervisor).await {
             Ok(executor) => return Ok(executor),
             Err(error) => error,
         };
@@ -212,7 +235,7 @@ async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Ex
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config) -> anyhow::Result<Options> {
     let kinds = [
         (Allow::Exec, JobKind::Exec),
         (Allow::Shell, JobKind::Shell),
@@ -224,7 +247,8 @@ fn options(config: &Config) -> Options {
         .map(|(_, kind)| kind)
         .collect();
     let database_url = config.storage.database_url.with_password().to_owned();
-    Options {
+    let file = config.server.access.tokens_file.as_deref();
+    Ok(Options {
         pipelines_dir: config.scripts.pipelines_dir.clone(),
         interpreters: config.scripts.interpreters(),
         agents: config.scripts.agents(),
@@ -242,19 +266,23 @@ fn options(config: &Config) -> Options {
         queue_limit: config.jobs.queue_limit,
         max_waiting: config.limits.max_listeners,
         retention: config.storage.retention,
+        audit_retention: config.storage.audit_retention,
+        tokens: file.map(TokenFile::read).transpose()?,
+        require_tokens: !config.server.listen.ip().to_canonical().is_loopback(),
         database_url: Secret(database_url),
         ..Options::new(
             String::new(),
             config.scripts.scripts_dir.clone(),
             config.storage.work_dir(),
         )
-    }
+    })
 }
 
-fn guard(config: &Config) -> GuardConfig {
+fn guard(config: &Config, shared: &Shared) -> GuardConfig {
+    let live = Arc::clone(&shared.live);
     GuardConfig {
-        // There are no tokens yet, so nothing else tells a foreign web page from the person at this machine.
-        check_host_and_origin: true,
+        // Without tokens nothing else tells a foreign web page from the person at this machine.
+        check_host_and_origin: Arc::new(move || live.get().is_none_or(|live| !live.doorman.is_required())),
         allowed_hosts: config.server.access.allowed_hosts.clone(),
         allowed_origins: config.server.access.allowed_origins.clone(),
     }

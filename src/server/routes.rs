@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::Shared;
-use crate::domain::JobStatus;
+use super::access::may_not_read;
+use crate::domain::{JobStatus, Scope};
 use crate::http::{ErrorCode, error_response};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::{set_jobs, set_listeners, set_store_bytes};
@@ -36,11 +37,18 @@ pub(super) fn routes(shared: Shared) -> Router {
 }
 
 /// Lets a request through once the store is open.
-async fn gate(State(shared): State<Shared>, request: Request) -> Response {
+async fn gate(State(shared): State<Shared>, mut request: Request) -> Response {
     match shared.live.get() {
-        Some(live) => match live.routes.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+        Some(live) => match live.doorman.admit(&mut request).await {
+            Err(refusal) => refusal,
+            // What a field of the API needs is for the schema to say; beside it there is only reading.
+            Ok(Some(caller)) if request.uri().path() != "/graphql" && !caller.scopes.has(Scope::Read) => {
+                may_not_read()
+            }
+            Ok(_) => match live.routes.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
         },
         None => {
             let message = "the server waits for its store; /ready tells when it is there";
@@ -115,8 +123,13 @@ async fn ready(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
+async fn metrics(State(shared): State<Shared>, mut request: Request) -> Response {
     if let Some(live) = shared.live.get() {
+        match live.doorman.admit(&mut request).await {
+            Err(refusal) => return refusal,
+            Ok(Some(caller)) if caller.scopes.has(Scope::Read) => {}
+            Ok(_) => return may_not_read(),
+        }
         set_listeners(live.transport.open_sockets(), live.transport.open_subscriptions());
         let reader = live.executor.reader();
         match tokio::try_join!(reader.status_counts(None), reader.size_bytes()) {

@@ -11,7 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::WorkerError;
 use super::client::CallError;
 use super::{api, client::Client};
-use crate::program::{chance, left_behind};
+use crate::clock::chance;
+use crate::program::left_behind;
 
 const LOCK: &str = ".lock";
 const NAME: &str = ".name";

@@ -8,6 +8,7 @@
     reason = "what a server says is shown where its test fails"
 )]
 
+mod access;
 mod api;
 mod clients;
 mod embed;

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("telemetry", &["domain"]),
+    ("clock", &["domain"]),
+    (
+        "auth",
+        &["clock", "config", "domain", "store", "supervisor", "telemetry"],
+    ),
     ("supervisor", &["telemetry"]),
     ("store", &["domain", "telemetry"]),
     ("process", &["telemetry"]),
@@ -20,6 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "executor",
         &[
+            "auth",
+            "clock",
             "domain",
             "store",
             "process",
@@ -33,11 +40,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "worker",
-        &["config", "domain", "process", "program", "script", "telemetry"],
+        &[
+            "clock",
+            "config",
+            "domain",
+            "process",
+            "program",
+            "script",
+            "telemetry",
+        ],
     ),
     (
         "graphql",
         &[
+            "auth",
             "domain",
             "executor",
             "store",
@@ -50,6 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "auth",
             "config",
             "domain",
             "executor",

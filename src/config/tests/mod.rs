@@ -135,6 +135,8 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
         ("allowed-origins", "RUNQL_ALLOWED_ORIGINS", "https://example.org"),
         ("allowed-hosts", "RUNQL_ALLOWED_HOSTS", "example.org"),
         ("retention", "RUNQL_RETENTION", "9h"),
+        ("audit-retention", "RUNQL_AUDIT_RETENTION", "9h"),
+        ("trusted-proxies", "RUNQL_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("log-format", "RUNQL_LOG_FORMAT", "json"),
         ("shutdown-grace-ms", "RUNQL_SHUTDOWN_GRACE_MS", "9"),
         ("max-request-bytes", "RUNQL_MAX_REQUEST_BYTES", "9000"),

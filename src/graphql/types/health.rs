@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::stats::StatusCounts;
+use crate::domain::Caller;
 use crate::domain::{self, WorkerStatus};
 use crate::executor::Executor;
 use crate::graphql::scalar::{DateTime, SafeInt};
@@ -140,11 +141,10 @@ pub(in crate::graphql) struct Viewer {
 }
 
 impl Viewer {
-    /// Whoever reaches a server that runs without authentication, and may do all.
-    pub(in crate::graphql) fn anybody() -> Self {
+    pub(in crate::graphql) fn of(caller: &Caller) -> Self {
         Self {
-            token_name: None,
-            scopes: Scope::ALL.to_vec(),
+            token_name: caller.authenticated.then(|| caller.actor.name.clone()),
+            scopes: caller.scopes.iter().map(Into::into).collect(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     /// Where the database is reached, if not at its own address.
     through: Option<String>,
+    /// The address that it listens on; the system chooses the port.
+    listen: &'static str,
     /// Files in its folder before it starts: their names and texts.
     files: Vec<(String, String)>,
 }
@@ -50,6 +52,7 @@ impl Setup {
             flags: flags.map(str::to_owned).to_vec(),
             env: Vec::new(),
             through: None,
+            listen: ANY_PORT,
             files: Vec::new(),
         }
     }
@@ -57,6 +60,12 @@ impl Setup {
     /// Reaches the database at another address: that of a forwarder.
     pub(crate) fn through(mut self, url: impl Into<String>) -> Self {
         self.through = Some(url.into());
+        self
+    }
+
+    /// Listens on another address, with a port of the system's choice.
+    pub(crate) fn listen(mut self, address: &'static str) -> Self {
+        self.listen = address;
         self
     }
 
@@ -89,6 +98,10 @@ impl Setup {
         self
     }
 
+    fn database_url(&self) -> &str {
+        self.through.as_deref().unwrap_or(self.db.url())
+    }
+
     /// Starts it, and waits until it is ready.
     pub(crate) async fn start(self) -> TestApp {
         let app = self.launch().await;
@@ -103,7 +116,7 @@ impl Setup {
         for (name, text) in &self.files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        let server = Server::start(&self, folder.path(), ANY_PORT).await;
+        let server = Server::start(&self, folder.path(), self.listen).await;
         TestApp {
             setup: self,
             folder,
@@ -133,7 +146,7 @@ impl Server {
                 "--log-format",
                 "json",
                 "--database-url",
-                setup.through.as_deref().unwrap_or(setup.db.url()),
+                setup.database_url(),
             ])
             .arg("--scripts-dir")
             .arg(folder.join("scripts"))
@@ -213,6 +226,11 @@ impl TestApp {
     /// `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.server.address
+    }
+
+    /// The address of its database.
+    pub(crate) fn database_url(&self) -> &str {
+        self.setup.database_url()
     }
 
     /// The server's process id.
@@ -382,7 +400,7 @@ impl TestApp {
 
     /// Starts it again on the same folders and database, and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
-        self.server = Server::start(&self.setup, self.folder.path(), ANY_PORT).await;
+        self.server = Server::start(&self.setup, self.folder.path(), self.setup.listen).await;
         self.ready().await;
     }
 
