@@ -138,7 +138,9 @@ async fn ended_before(tx: &mut Tx, plan: JobId) -> Result<(), StoreError> {
     );
     let mut steps = Vec::new();
     for row in tx.conn().query_all_raw(statement).await? {
-        steps.push(Ended::before(&record::job(job::Model::from_query_result(&row, "")?)?));
+        steps.push(Ended::before(&record::job(job::Model::from_query_result(
+            &row, "",
+        )?)?));
     }
     if steps.is_empty() {
         return Ok(());

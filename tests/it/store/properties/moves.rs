@@ -6,9 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use runql::domain::{Job, JobEventType, JobId, JobStatus, Progress, Timestamp};
-use runql::store::{
-    CancelJob, Cancelled, EndResult, ExpireLeases, PromoteDue, RecordProgress, ReleaseJob,
-};
+use runql::store::{CancelJob, Cancelled, EndResult, ExpireLeases, PromoteDue, RecordProgress, ReleaseJob};
 
 use super::super::fixture::{LEASE, all_events, at, claim, end_of, insert, retried_job, stored};
 use super::{Case, check};

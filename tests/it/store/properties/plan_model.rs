@@ -115,7 +115,13 @@ impl Model {
         let named: Vec<Vec<String>> = plan
             .steps
             .iter()
-            .map(|step| step.waits_for.iter().filter(|_| graph).map(|&at| keys[at].clone()).collect())
+            .map(|step| {
+                step.waits_for
+                    .iter()
+                    .filter(|_| graph)
+                    .map(|&at| keys[at].clone())
+                    .collect()
+            })
             .collect();
         let names: Vec<StepName<'_>> = keys
             .iter()
@@ -158,8 +164,10 @@ impl Model {
             });
         }
         for (index, links) in links.iter().enumerate() {
-            self.nodes[numbers[index]].awaited =
-                links.iter().map(|link| (numbers[link.index], link.on_end)).collect();
+            self.nodes[numbers[index]].awaited = links
+                .iter()
+                .map(|link| (numbers[link.index], link.on_end))
+                .collect();
         }
         own
     }

@@ -41,13 +41,15 @@ struct Said {
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    let status = select(&[
-        JobStatus::Completed,
-        JobStatus::Completed,
-        JobStatus::Completed,
-        JobStatus::Failed,
-        JobStatus::Timeout,
-    ][..]);
+    let status = select(
+        &[
+            JobStatus::Completed,
+            JobStatus::Completed,
+            JobStatus::Completed,
+            JobStatus::Failed,
+            JobStatus::Timeout,
+        ][..],
+    );
     (status, any::<bool>()).prop_map(|(status, obeys)| Said { status, obeys })
 }
 
