@@ -60,3 +60,28 @@ pub mod store;
 pub mod supervisor;
 pub mod telemetry;
 pub mod worker;
+
+/// What the targets below `fuzz/` call. Only they are built with this.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// The output of a job: how it is cut, and its secrets.
+    pub fn output(data: &[u8]) {
+        crate::program::invariants::hold_for(data);
+    }
+
+    /// What a script says of itself.
+    pub fn header(head: &str) {
+        crate::script::invariants::hold_for(head);
+    }
+
+    /// The file of a pipeline.
+    pub fn pipeline(text: &str) {
+        crate::pipeline::invariants::hold_for(text);
+    }
+
+    /// A cursor that a client hands over.
+    pub fn cursor(data: &[u8]) {
+        crate::graphql::invariants::hold_for(data);
+    }
+}

@@ -1,7 +1,7 @@
 //! What any node does for all: wakes jobs whose moment has come, ends what dead nodes left, deletes what is old.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,8 +9,8 @@ use super::Context;
 use super::time::{chance, now};
 use crate::domain::{JobStatus, Timestamp};
 use crate::store::{
-    BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, PromoteDue,
-    StoreError, SweepPlans,
+    BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, MOST_AT_ONCE,
+    Place, PromoteDue, StoreError, SweepPlans,
 };
 use crate::telemetry::chain;
 
@@ -23,8 +23,14 @@ const REST: Duration = Duration::from_millis(5);
 /// How often old jobs are looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 
-/// The pause between two batches of a clean-up, so that other writes pass.
-const BATCH_PAUSE: Duration = Duration::from_millis(10);
+/// The least pause between two batches of a clean-up, so that other writes pass.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Jobs in the first batch of a clean-up, before it is known what they cost.
+const FIRST_BATCH: usize = 16;
+
+/// A batch that takes longer makes the next one smaller: other writes wait for it.
+const LONG_BATCH: Duration = Duration::from_millis(50);
 
 /// Puts jobs into line whose moment has come.
 pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
@@ -208,18 +214,32 @@ pub(super) async fn forget_audit(context: Arc<Context>, age: Duration, stop: Can
     }
 }
 
-/// Deletes the jobs that a filter names, batch by batch. What a failure leaves is there for the next call.
+/// Deletes the jobs that a filter names, batch by batch, each as large as a short time allows: a job may have one line
+/// of log or a million. What a failure leaves, or a caller who goes away, is there for the next call.
 pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result<u64, StoreError> {
     let mut deleted = 0;
+    let mut batch_size = FIRST_BATCH;
+    let mut after = Place::default();
     loop {
         let batch = CleanupBatch {
             filter: filter.clone(),
+            after,
+            most: batch_size,
         };
+        let began = Instant::now();
         let done = context.store.writer().write(batch).await?;
         deleted += done.deleted;
-        if !done.more {
+        let Some(next) = done.next else {
             return Ok(deleted);
+        };
+        after = next;
+        let took = began.elapsed();
+        if took > LONG_BATCH {
+            batch_size = (batch_size / 2).max(1);
+        } else if took < LONG_BATCH / 4 {
+            batch_size = (batch_size * 2).min(MOST_AT_ONCE);
         }
-        tokio::time::sleep(BATCH_PAUSE).await;
+        // As much time for other writes as this one took.
+        tokio::time::sleep(took.clamp(BATCH_PAUSE, LONG_BATCH)).await;
     }
 }

@@ -4,6 +4,9 @@
 //! secret; it tells a cursor that was mangled on its way from one that points elsewhere. A cursor is only taken where
 //! its kind is given out, so that no page begins at the wrong place without anybody noticing.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod invariants;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};

@@ -36,4 +36,6 @@ mod subscription;
 mod types;
 mod words;
 
+#[cfg(fuzzing)]
+pub(crate) use cursor::invariants;
 pub use schema::{Limits, Schema, build, sdl};

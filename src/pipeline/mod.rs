@@ -15,6 +15,8 @@
 
 mod catalog;
 mod definition;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod invariants;
 mod slot;
 mod step;
 mod template;

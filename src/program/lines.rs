@@ -3,7 +3,11 @@
 //! A line keeps its line feed, so nothing is lost by the cut. A line without an end is cut into pieces: memory is
 //! bounded by a piece for each stream, however long the line is.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod invariants;
+
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::{memchr, memmem};
 
@@ -23,9 +27,20 @@ const LONGEST_MASK: usize = 4_096;
 /// Cuts the output of one attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    open: [Vec<u8>; 2],
+    open: [Open; 2],
     masks: Vec<Vec<u8>>,
     longest_mask: usize,
+}
+
+/// The line of a stream that has not ended yet.
+#[derive(Debug, Default)]
+struct Open {
+    /// What is kept of it, as it was printed: a mask that was put in too early might look like a secret itself.
+    bytes: Vec<u8>,
+    /// How many of these bytes belong to a secret whose mask was handed over already.
+    covered: usize,
+    /// Whether its beginning was handed over already.
+    begun: bool,
 }
 
 /// A line, or a piece of a very long one.
@@ -77,13 +92,16 @@ impl Line<'_> {
 impl Lines {
     /// Adds what was read, and hands over each line that is complete.
     pub(crate) fn push(&mut self, stream: Stream, bytes: &[u8], mut each: impl FnMut(Stream, Line<'_>)) {
-        let index = stream as usize;
         let mut rest = bytes;
         while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end + 1);
             rest = after;
-            if self.open[index].is_empty() && line.len() <= PIECE {
-                self.emit(stream, Cow::Borrowed(line), true, &mut each);
+            let open = &self.open[stream as usize];
+            if open.bytes.is_empty() && !open.begun && line.len() <= PIECE {
+                self.learn(line);
+                let bytes = self.mask(line, 0);
+                let from_start = true;
+                each(stream, Line { bytes, from_start });
             } else {
                 self.extend(stream, line, &mut each);
                 self.close(stream, &mut each);
@@ -101,67 +119,67 @@ impl Lines {
 
     /// Adds to the open line, and hands over its beginning while it is too long.
     fn extend(&mut self, stream: Stream, mut bytes: &[u8], each: &mut impl FnMut(Stream, Line<'_>)) {
-        let index = stream as usize;
-        // What is held back may be the first part of a secret whose rest is still to come.
-        let held = self.longest_mask.saturating_sub(1);
+        // What is held back may be the first part of a secret whose rest is still to come, or of a character.
+        let most = PIECE + self.longest_mask.saturating_sub(1) + 4;
         while !bytes.is_empty() {
-            let room = (PIECE + held + 4).saturating_sub(self.open[index].len()).max(1);
+            let open = &mut self.open[stream as usize];
+            let room = most.saturating_sub(open.bytes.len()).max(1);
             let (some, after) = bytes.split_at(room.min(bytes.len()));
-            self.open[index].extend_from_slice(some);
+            open.bytes.extend_from_slice(some);
             bytes = after;
-            if self.open[index].len() >= PIECE + held + 4 {
-                let open = std::mem::take(&mut self.open[index]);
-                let open = self.mask(&open).into_owned();
-                let cut = char_boundary(&open, open.len().saturating_sub(held).clamp(1, PIECE));
-                let (piece, kept) = open.split_at(cut);
-                each(
-                    stream,
-                    Line {
-                        bytes: Cow::Borrowed(piece),
-                        from_start: false,
-                    },
-                );
-                self.open[index] = kept.to_vec();
+            if open.bytes.len() >= most {
+                self.cut(stream, each);
             }
         }
     }
 
+    /// Hands over a piece of the open line.
+    fn cut(&mut self, stream: Stream, each: &mut impl FnMut(Stream, Line<'_>)) {
+        let open = std::mem::take(&mut self.open[stream as usize]);
+        let cut = char_boundary(&open.bytes, PIECE);
+        let secrets = self.secrets(&open.bytes, open.covered);
+        // A secret over the cut is shown as its mask before it, and its rest not at all.
+        let before: Vec<Range<usize>> = secrets.into_iter().filter(|secret| secret.start < cut).collect();
+        let end = before.last().map_or(0, |secret| secret.end);
+        let covered = end.saturating_sub(cut);
+        let piece = masked(&open.bytes[..cut], open.covered, &before);
+        if !piece.is_empty() {
+            let from_start = false;
+            each(
+                stream,
+                Line {
+                    bytes: piece,
+                    from_start,
+                },
+            );
+        }
+        self.open[stream as usize] = Open {
+            bytes: open.bytes[cut..].to_vec(),
+            covered,
+            begun: true,
+        };
+    }
+
     fn close(&mut self, stream: Stream, each: &mut impl FnMut(Stream, Line<'_>)) {
         let open = std::mem::take(&mut self.open[stream as usize]);
-        if !open.is_empty() {
-            self.emit(stream, Cow::Owned(open), true, each);
+        // The rest of a long line means nothing, whatever it begins with.
+        let from_start = !open.begun;
+        if from_start {
+            self.learn(&open.bytes);
+        }
+        let bytes = self.mask(&open.bytes, open.covered);
+        if !bytes.is_empty() {
+            each(stream, Line { bytes, from_start });
         }
     }
 
-    fn emit(
-        &mut self,
-        stream: Stream,
-        line: Cow<'_, [u8]>,
-        from_start: bool,
-        each: &mut impl FnMut(Stream, Line<'_>),
-    ) {
+    /// Takes note of the secret that a line names.
+    fn learn(&mut self, line: &[u8]) {
         if line.starts_with(b"::add-mask::")
             && let Some(LineCommand::AddMask(secret)) = line_command(line.trim_ascii_end())
         {
             self.add_mask(&secret);
         }
-        if self.masks.is_empty() {
-            return each(
-                stream,
-                Line {
-                    bytes: line,
-                    from_start,
-                },
-            );
-        }
-        let masked = self.mask(&line);
-        each(
-            stream,
-            Line {
-                bytes: masked,
-                from_start,
-            },
-        );
     }
 
     /// Each line of a secret is one of its own: what is printed later is cut into lines too.
@@ -176,28 +194,46 @@ impl Lines {
                 self.longest_mask = self.longest_mask.max(line.len());
             }
         }
-        // The longest first, so that a secret which holds another one is hidden whole.
-        self.masks.sort_by_key(|mask| std::cmp::Reverse(mask.len()));
     }
 
-    fn mask<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let mut masked = Cow::Borrowed(bytes);
-        for secret in &self.masks {
-            if memmem::find(&masked, secret).is_none() {
-                continue;
-            }
-            let mut clean = Vec::with_capacity(masked.len());
-            let mut from = 0;
-            for at in memmem::find_iter(&masked, secret) {
-                clean.extend_from_slice(&masked[from..at]);
-                clean.extend_from_slice(MASK);
-                from = at + secret.len();
-            }
-            clean.extend_from_slice(&masked[from..]);
-            masked = Cow::Owned(clean);
-        }
-        masked
+    fn mask<'a>(&self, bytes: &'a [u8], covered: usize) -> Cow<'a, [u8]> {
+        masked(bytes, covered, &self.secrets(bytes, covered))
     }
+
+    /// Where secrets lie, in their order; such as overlap are one. The first `covered` bytes belong to one already.
+    fn secrets(&self, bytes: &[u8], covered: usize) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> = (covered > 0).then_some(0..covered).into_iter().collect();
+        for secret in &self.masks {
+            found.extend(memmem::find_iter(bytes, secret).map(|at| at..at + secret.len()));
+        }
+        found.sort_unstable_by_key(|secret| (secret.start, secret.end));
+        found.dedup_by(|next, last| {
+            let overlap = next.start < last.end;
+            if overlap {
+                last.end = last.end.max(next.end);
+            }
+            overlap
+        });
+        found
+    }
+}
+
+/// The bytes with a mask for each secret, but for the one that begins with the `covered` bytes: its mask was shown.
+fn masked<'a>(bytes: &'a [u8], covered: usize, secrets: &[Range<usize>]) -> Cow<'a, [u8]> {
+    if secrets.is_empty() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut clean = Vec::with_capacity(bytes.len());
+    let mut from = 0;
+    for secret in secrets {
+        clean.extend_from_slice(&bytes[from..secret.start]);
+        if !(covered > 0 && secret.start == 0) {
+            clean.extend_from_slice(MASK);
+        }
+        from = secret.end.min(bytes.len());
+    }
+    clean.extend_from_slice(&bytes[from..]);
+    Cow::Owned(clean)
 }
 
 /// The last place at or before `cut` that is not inside a character, where the text is UTF-8 at all.

@@ -19,6 +19,8 @@ mod workspace;
 
 pub(crate) use drain::{Sink, drain};
 pub(crate) use environment::Variables;
+#[cfg(fuzzing)]
+pub(crate) use lines::invariants;
 pub(crate) use lines::{Line, Lines, Reading};
 pub(crate) use outcome::{Runner, ending};
 pub(crate) use programs::{Programs, SHELLS};

@@ -58,7 +58,7 @@ impl HeaderError {
     }
 
     /// The script's line, from 1.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) const fn line(&self) -> usize {
         self.line
     }

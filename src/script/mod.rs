@@ -25,6 +25,8 @@ mod fault;
 mod folder;
 mod header;
 mod interpreter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod invariants;
 mod name;
 mod parameters;
 mod shebang;

@@ -15,8 +15,11 @@ use super::writer::Operation;
 use super::{dialect, record};
 use crate::domain::{EventSeq, JobStatus, Timestamp};
 
-/// Jobs that one transaction deletes, so that no other write waits long behind it.
-const JOBS_AT_ONCE: u64 = 250;
+/// Ended jobs that one transaction looks at, at most, however few of them a filter names.
+const LOOKED_AT: usize = 1_000;
+
+/// Jobs that one transaction deletes, at most: each is a value of its statements.
+pub const MOST_AT_ONCE: usize = 512;
 
 /// Where the store keeps the number of the latest event that was deleted.
 pub(super) const EVENT_FLOOR: &str = "event_floor";
@@ -51,30 +54,44 @@ impl CleanupFilter {
             )
     }
 
-    /// Some of the jobs that it names, found without a look at the rest: by the moment of their end where one is
-    /// asked for, else by their status.
-    async fn some(&self, tx: &Tx) -> Result<Vec<Uuid>, StoreError> {
+    /// The next ended jobs after a place, in the order of their ends, as far as one transaction looks; and of these,
+    /// the ones that it names.
+    ///
+    /// It never begins anew: on Postgres the index keeps what was deleted until a vacuum, and each look from its
+    /// beginning would take longer than the one before.
+    async fn next(&self, tx: &Tx, after: Place, most: usize) -> Result<Looked, StoreError> {
         let statuses = self.final_statuses();
         if statuses.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Looked::default());
         }
-        let (index, bound) = match self.finished_before {
-            Some(_) => ("job_finished", " AND finished_at < ? ORDER BY finished_at"),
-            None => ("job_status", ""),
-        };
+        // A plan that runs is counted by its key for each step: a join would read all jobs for those that run.
         let sql = format!(
-            "SELECT id FROM job{} WHERE finished_at IS NOT NULL AND status IN ({}) AND {OWN_TIME}{bound}
-             LIMIT {JOBS_AT_ONCE}",
-            dialect::indexed_by(tx.backend(), index),
-            vec!["?"; statuses.len()].join(", "),
+            "SELECT id, finished_at, status, (SELECT COUNT(*) FROM job AS whole
+                WHERE whole.id = job.parent_id AND whole.finished_at IS NULL) AS held
+             FROM job{} WHERE finished_at IS NOT NULL AND (finished_at, id) > (?, ?) AND finished_at < ?
+             ORDER BY finished_at, id LIMIT {LOOKED_AT}",
+            dialect::indexed_by(tx.backend(), "job_finished"),
         );
-        let before = self.finished_before.map(|before| before.micros().into());
-        let values = statuses.into_iter().map(Into::into).chain(before);
+        let before = self.finished_before.map_or(i64::MAX, Timestamp::micros);
+        let values = [after.finished.into(), after.id.into(), before.into()];
         let rows = tx.conn().query_all_raw(tx.statement(&sql, values)).await?;
-        Ok(rows
-            .iter()
-            .map(|row| row.try_get("", "id"))
-            .collect::<Result<_, _>>()?)
+        let mut looked = Looked {
+            more: rows.len() == LOOKED_AT,
+            ..Looked::default()
+        };
+        for row in rows {
+            if looked.ids.len() >= most {
+                looked.more = true;
+                break;
+            }
+            let (id, finished) = (row.try_get("", "id")?, row.try_get("", "finished_at")?);
+            looked.last = Some(Place { finished, id });
+            let status: String = row.try_get("", "status")?;
+            if statuses.contains(&status.as_str()) && row.try_get::<i64>("", "held")? == 0 {
+                looked.ids.push(id);
+            }
+        }
+        Ok(looked)
     }
 
     /// How many jobs it would delete.
@@ -83,11 +100,39 @@ impl CleanupFilter {
     }
 }
 
+/// A place among the ended jobs, in the order of their ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    finished: i64,
+    id: Uuid,
+}
+
+impl Default for Place {
+    /// Before all of them.
+    fn default() -> Self {
+        Self {
+            finished: i64::MIN,
+            id: Uuid::nil(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Looked {
+    ids: Vec<Uuid>,
+    last: Option<Place>,
+    more: bool,
+}
+
 /// Deletes some of the jobs that a filter names.
 #[derive(Debug)]
 pub struct CleanupBatch {
     /// Which.
     pub filter: CleanupFilter,
+    /// Where the batch before ended.
+    pub after: Place,
+    /// How many at most; never more than [`MOST_AT_ONCE`].
+    pub most: usize,
 }
 
 /// What one batch did.
@@ -95,8 +140,8 @@ pub struct CleanupBatch {
 pub struct CleanedUp {
     /// How many jobs were deleted.
     pub deleted: u64,
-    /// Whether there may be more.
-    pub more: bool,
+    /// Where the next batch begins, if there may be more.
+    pub next: Option<Place>,
 }
 
 impl Operation for CleanupBatch {
@@ -109,8 +154,18 @@ impl Operation for CleanupBatch {
 
 impl CleanupBatch {
     async fn delete(&self, tx: &mut Tx) -> Result<CleanedUp, StoreError> {
-        let mut ids = self.filter.some(tx).await?;
-        let more = ids.len() as u64 == JOBS_AT_ONCE;
+        let looked = self
+            .filter
+            .next(tx, self.after, self.most.min(MOST_AT_ONCE))
+            .await?;
+        let next = looked.last.filter(|_| looked.more);
+        let mut ids = looked.ids;
+        if ids.is_empty() {
+            return Ok(CleanedUp { deleted: 0, next });
+        }
+        if let Some(hint) = dialect::walk_by_indexes(tx.backend()) {
+            tx.conn().execute_unprepared(hint).await?;
+        }
         // Two nodes may clean at once: only who deletes the job itself takes it out of the figures.
         let gone = job::Entity::delete_many()
             .filter(job::Column::Id.is_in(ids.iter().copied()))
@@ -118,7 +173,7 @@ impl CleanupBatch {
             .await?;
         ids.retain(|id| gone.iter().any(|row| row.id == *id));
         if ids.is_empty() {
-            return Ok(CleanedUp { deleted: 0, more });
+            return Ok(CleanedUp { deleted: 0, next });
         }
         self.raise_floor(tx, &ids).await?;
         attempt::Entity::delete_many()
@@ -161,7 +216,7 @@ impl CleanupBatch {
                 -1,
             );
         }
-        Ok(CleanedUp { deleted, more })
+        Ok(CleanedUp { deleted, next })
     }
 
     /// A cursor below the latest event that is deleted would miss it, and is refused from now on.

@@ -55,7 +55,7 @@ mod writer;
 
 pub use audit::{AuditFilter, AuditPage, Audited, DeleteAudit, Note, RecordAudit};
 pub use cancel::{CancelJob, Cancelled};
-pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter};
+pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter, MOST_AT_ONCE, Place};
 pub use connect::{Backend, OpenError, Store, StoreOptions};
 pub use error::StoreError;
 pub use events::{EventFilter, EventPage};

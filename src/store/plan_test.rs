@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, EventFilter,
-    ExpireLeases, InsertJobs, JobOrder, JobOrderField, Keyset, PageRequest, PromoteDue, Reader,
+    ExpireLeases, InsertJobs, JobOrder, JobOrderField, Keyset, PageRequest, Place, PromoteDue, Reader,
     RecordProgress, RenewLeases, Writer,
 };
 use crate::domain::{
@@ -258,6 +258,8 @@ async fn no_hot_write_reads_the_history() {
                     finished_before,
                     statuses: vec![JobStatus::Completed, JobStatus::Failed],
                 },
+                after: Place::default(),
+                most: 250,
             };
             assert_eq!(bench.write(cleanup).await.deleted, 250);
             bench.assert_cheap("cleanup", false).await;

@@ -72,6 +72,21 @@ impl Ended {
             cascaded: false,
         }
     }
+
+    /// A job that ended in an earlier transaction.
+    fn before(job: &Job) -> Self {
+        Self {
+            id: job.id,
+            kind: job.command.kind(),
+            label: label(job.step_key.as_deref(), &job.name),
+            parent: job.parent,
+            status: job.status,
+            fault: job.fault.clone(),
+            unstarted: false,
+            admitted: job.admitted,
+            cascaded: true,
+        }
+    }
 }
 
 /// The ids, the last of them again and again up to a power of two. Each end of a job asks this question, and connections

@@ -4,7 +4,7 @@ use entity::{job, plan};
 use futures_util::future::BoxFuture;
 use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, Value as SqlValue};
 
-use super::{HAVE_STEPS, illegal};
+use super::{Ended, HAVE_STEPS, account, illegal};
 use crate::domain::{Job, JobId, Move, Timestamp, transition};
 use crate::store::error::StoreError;
 use crate::store::moves::event;
@@ -101,6 +101,7 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
     tx.add_event(event(plan, step, now, None));
     tx.note_started(plan, now);
     tx.committed.queued = true;
+    ended_before(tx, plan.id).await?;
     let rules = plan::Entity::find_by_id(plan.id.uuid()).one(tx.conn()).await?;
     if rules.is_some_and(|rules| rules.free_slots.is_some()) {
         return admit(tx, plan.id, 0).await;
@@ -127,4 +128,22 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
         }
     }
     Ok(())
+}
+
+/// Takes the steps into account that were cancelled while their plan still waited: nobody else will.
+async fn ended_before(tx: &mut Tx, plan: JobId) -> Result<(), StoreError> {
+    let statement = tx.statement(
+        "SELECT * FROM job WHERE parent_id = ? AND finished_at IS NOT NULL ORDER BY step_index",
+        [plan.uuid().into()],
+    );
+    let mut steps = Vec::new();
+    for row in tx.conn().query_all_raw(statement).await? {
+        steps.push(Ended::before(&record::job(job::Model::from_query_result(
+            &row, "",
+        )?)?));
+    }
+    if steps.is_empty() {
+        return Ok(());
+    }
+    account(tx, plan, &steps.iter().collect::<Vec<_>>()).await
 }

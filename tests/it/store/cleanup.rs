@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runql::domain::{EventSeq, JobId, JobStatus, LogLevel, LogStream, Metadata, NewJob, Tag, WaitReason};
-use runql::store::{CleanupBatch, CleanupFilter, EndJob, EndResult, LogEncoder};
+use runql::store::{CleanupBatch, CleanupFilter, EndJob, EndResult, LogEncoder, Place};
 
 use super::fixture::{all_events, at, claim, end, ending, insert, new_job, retried_job, running, stored};
 use crate::support::db::{Node, TestDb, rows_of};
@@ -29,19 +29,27 @@ fn filter(statuses: &[JobStatus], finished_before: Option<i64>) -> CleanupFilter
 /// Cleans until nothing is left, after asking how much it will be.
 async fn clean(node: &Node, filter: CleanupFilter) -> u64 {
     let expected = node.reader().count_cleanup(&filter).await.unwrap();
+    let deleted = clean_in(node, filter, 250).await;
+    assert_eq!(deleted, expected);
+    deleted
+}
+
+/// Cleans in batches of this size.
+async fn clean_in(node: &Node, filter: CleanupFilter, most: usize) -> u64 {
     let mut deleted = 0;
-    loop {
-        let batch = node
-            .write(CleanupBatch {
-                filter: filter.clone(),
-            })
-            .await;
-        deleted += batch.deleted;
-        if !batch.more {
-            assert_eq!(deleted, expected);
-            return deleted;
-        }
+    let mut after = Some(Place::default());
+    while let Some(place) = after {
+        let batch = CleanupBatch {
+            filter: filter.clone(),
+            after: place,
+            most,
+        };
+        let done = node.write(batch).await;
+        assert!(done.deleted <= most as u64);
+        deleted += done.deleted;
+        after = done.next;
     }
+    deleted
 }
 
 async fn ended(node: &Node, status: JobStatus, ms: i64) -> JobId {
@@ -173,13 +181,18 @@ async fn five_hundred(node: &Node) {
 async fn in_portions(db: TestDb) {
     let node = db.node().await;
     five_hundred(&node).await;
-    assert!(
-        node.write(CleanupBatch {
-            filter: filter(JobStatus::ALL, None)
-        })
-        .await
-        .more
-    );
+    let first = CleanupBatch {
+        filter: filter(JobStatus::ALL, None),
+        after: Place::default(),
+        most: 250,
+    };
+    let done = node.write(first).await;
+    assert_eq!(done.deleted, 250);
+    assert!(done.next.is_some());
+    // Of one that is named among many that are not, each look passes the others by.
+    let one = ended(&node, JobStatus::Failed, 800).await;
+    assert_eq!(clean_in(&node, filter(&[JobStatus::Failed], None), 1).await, 1);
+    assert_eq!(left(&node, &[one]).await, BTreeSet::new());
     assert_eq!(clean(&node, filter(JobStatus::ALL, None)).await, 251);
     assert_eq!(node.reader().status_counts(None).await.unwrap().total(), 0);
 }
@@ -187,20 +200,7 @@ async fn in_portions(db: TestDb) {
 async fn two_nodes_clean_at_once(db: TestDb) {
     let (one, other) = tokio::join!(db.node(), db.node());
     five_hundred(&one).await;
-    let clean = async |node: &Node| {
-        let mut deleted = 0;
-        loop {
-            let batch = node
-                .write(CleanupBatch {
-                    filter: filter(JobStatus::ALL, None),
-                })
-                .await;
-            deleted += batch.deleted;
-            if !batch.more {
-                return deleted;
-            }
-        }
-    };
+    let clean = async |node: &Node| clean_in(node, filter(JobStatus::ALL, None), 250).await;
     let (a, b) = tokio::join!(clean(&one), clean(&other));
     assert_eq!(a + b, 501, "none counted twice");
     assert_eq!(one.reader().status_counts(None).await.unwrap().total(), 0);

@@ -7,8 +7,8 @@ use runql::domain::{
     Command, Exec, Histogram, Job, JobFilter, JobStatus, NewJob, RetryPolicy, StatusCounts, TimeRange,
 };
 use runql::store::{
-    CancelJob, CleanupBatch, CleanupFilter, ExpireLeases, Figures, JobOrder, JobOrderField, PageRequest,
-    PromoteDue, ReleaseJob, StatsWindow,
+    CancelJob, CleanupBatch, CleanupFilter, ExpireLeases, Figures, JobOrder, JobOrderField, MOST_AT_ONCE,
+    PageRequest, Place, PromoteDue, ReleaseJob, StatsWindow,
 };
 
 use super::fixture::{LEASE, NO_LIMIT, at, claim, end, insert, new_job};
@@ -183,6 +183,8 @@ async fn counters_agree_with_the_jobs(db: TestDb) {
             finished_before: None,
             statuses: JobStatus::ALL.to_vec(),
         },
+        after: Place::default(),
+        most: MOST_AT_ONCE,
     };
     assert!(node.write(cleanup).await.deleted > 50);
     let left = texts(

@@ -19,6 +19,7 @@ mod outage;
 mod paging;
 mod plans;
 mod pool;
+mod properties;
 mod queue_limit;
 mod remote;
 mod retry;

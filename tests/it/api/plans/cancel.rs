@@ -11,6 +11,7 @@ use crate::support::db::TestDb;
 both_stores!(
     cancelling_a_plan_cancels_all_below_it,
     a_plan_that_waits_is_cancelled_at_once,
+    a_step_is_cancelled_before_its_plan_starts,
     a_plan_has_a_time_limit_of_its_own,
     a_plan_goes_on_after_its_server_was_killed,
     running_steps_of_a_plan_outlive_a_cleanup,
@@ -53,6 +54,34 @@ async fn cancelling_a_plan_cancels_all_below_it(db: TestDb) {
     app.nothing_left().await;
     let again = mutate(&app, "cancel", "job { status }", json!({ "id": id })).await;
     assert_eq!(again["errors"][0]["code"], "CONFLICT");
+    app.stop().await;
+}
+
+/// Found by the properties of the store: the plan never heard of it, and waited for it for ever.
+async fn a_step_is_cancelled_before_its_plan_starts(db: TestDb) {
+    let app = Setup::new(&db).start().await;
+    for (strategy, last) in [
+        (json!({ "parallel": { "maxConcurrency": 1 } }), "y COMPLETED"),
+        (json!({ "serial": { "stopOnError": true } }), "y CANCELLED"),
+    ] {
+        let go = last.replace(' ', "-");
+        let inner = plan(strategy, [step("x", "true"), step("y", "true")]);
+        let steps = [
+            step("first", &wait_for(&app, &go)),
+            json!({ "key": "inner", "run": { "command": inner } }),
+        ];
+        let id = run_plan(&app, serial(), steps).await;
+        steps_are(&app, &id, &["first RUNNING", "inner PENDING"]).await;
+        let inner = children(&app, &id).await[1]["id"].as_str().unwrap().to_owned();
+        let cancelled = children(&app, &inner).await[0]["id"].clone();
+        mutate(&app, "cancel", "job { status }", json!({ "id": cancelled })).await;
+        super::open(&app, &go);
+        let ended = app.ended(&inner).await;
+        assert_eq!(ended["status"], "FAILED", "{ended:#}");
+        assert_eq!(ended["progress"]["current"], 2, "{ended:#}");
+        assert_eq!(statuses(&app, &inner).await, ["x CANCELLED", last]);
+        assert_eq!(app.ended(&id).await["status"], "FAILED");
+    }
     app.stop().await;
 }
 
