@@ -137,6 +137,25 @@ pub struct Scripts {
     /// What may run besides scripts: exec, shell, aws_cli, separated by commas [default: nothing]
     #[arg(long, env = "RUNQL_ALLOW", value_name = "KIND", value_delimiter = ',')]
     pub(super) allow: Vec<Allow>,
+    /// Programs that exec may name, as their names or paths, separated by commas [default: any]
+    #[arg(
+        long,
+        env = "RUNQL_ALLOW_PROGRAMS",
+        value_name = "PROGRAM",
+        value_delimiter = ','
+    )]
+    pub allow_programs: Vec<String>,
+    /// Folder with a file for each secret that jobs may ask for, by its name [default: none]
+    #[arg(long, env = "RUNQL_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+    /// Variables of the server's own environment that jobs may ask for as secrets, separated by commas
+    #[arg(
+        long = "secret-env",
+        env = "RUNQL_SECRET_ENV",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub secret_env: Vec<String>,
     /// Interpreter of scripts by extension, as EXT=COMMAND, before shebang and default; repeatable. In the file: the table `interpreters`
     #[arg(long = "interpreter", env = "RUNQL_INTERPRETERS", value_name = "EXT=COMMAND")]
     pub(super) interpreters: Vec<Interpreter>,

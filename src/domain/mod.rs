@@ -29,7 +29,7 @@ pub use event::{Changes, EventSeq, JobEvent, JobEventType};
 pub use filter::{JobFilter, NamePattern, TimeRange};
 pub use id::{JobId, TokenId, WorkerId};
 pub use job::{
-    Attempt, CancelRequest, Dependency, EnvVar, Fault, FaultCode, Job, Metadata, NewJob, PlanRules,
+    Attempt, CancelRequest, Dependency, EnvValue, EnvVar, Fault, FaultCode, Job, Metadata, NewJob, PlanRules,
     ProcessEnd, Progress, StepPlace, Tag, WaitReason,
 };
 pub use line::{LONGEST_STRUCTURED_LINE, LineCommand, ParsedLine, line_command, parse_line};

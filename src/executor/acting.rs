@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::request::{JobRequest, Refusal, RefusalCode, SubmitError};
 use super::time::now;
+use super::validate::runs_code;
 use super::validate_plan::CheckedJob;
 use super::{Executor, PoolChange, PoolError, RemoteError, WorkerRegistration};
 use crate::domain::{AuditAction, AuditEntry, Caller, JobId, JobKind, Worker};
@@ -245,6 +246,21 @@ impl OnBehalf {
             if !is_own && let Some(message) = limits.against(kind, &job.command.name(), &job.queue) {
                 let place: Vec<&str> = place.iter().map(String::as_str).collect();
                 let refusal = Refusal::new(RefusalCode::NotAllowed, &["command"], message);
+                refusals.push((*index, refusal.below(&place)));
+            }
+            // Else whoever may run one script could run anything in its name.
+            let by_hand = job.env.iter().enumerate().filter(|_| !is_own);
+            for (at, variable) in by_hand.filter(|(_, variable)| runs_code(&variable.name)) {
+                let message = format!(
+                    "{} can run other code than what was asked for, and this token may not run everything",
+                    variable.name
+                );
+                let place: Vec<&str> = place.iter().map(String::as_str).collect();
+                let refusal = Refusal::new(
+                    RefusalCode::NotAllowed,
+                    &["env", &at.to_string(), "name"],
+                    message,
+                );
                 refusals.push((*index, refusal.below(&place)));
             }
         }

@@ -124,7 +124,11 @@ async fn process(
         let (context, job) = (Arc::clone(context), Arc::clone(job));
         tokio::task::spawn_blocking(move || prepare(&context, &job)).await
     };
-    let Prepared { spec, workspace } = match prepared {
+    let Prepared {
+        spec,
+        workspace,
+        secrets,
+    } = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(fault)) => {
             give_back(worker);
@@ -139,6 +143,7 @@ async fn process(
             )));
         }
     };
+    log.hide(&secrets);
     let slot = match worker.alive(context).await {
         Ok(slot) => slot,
         Err(error) => {
@@ -181,11 +186,14 @@ async fn process(
         output
     });
     match read.await {
-        Ok(Ok(output)) => end.output = output,
+        Ok(Ok(output)) => end.output = output.map(|output| log.masks().mask_json(output)),
         Ok(Err(message)) => log.system(LogLevel::Error, &message, now()),
         Err(error) => {
             tracing::error!(job.id = %job.id, error = %chain(&error), "an output could not be read")
         }
+    }
+    if let Some(fault) = &mut end.fault {
+        fault.message = log.masks().mask_text(&fault.message);
     }
     Done::Ended(end)
 }

@@ -13,7 +13,7 @@
 //! | `request`, `expand`, `validate*` | what is asked for, and what is wrong with it |
 //! | `acting` | in whose name, what they may run, and the audit log |
 //! | `dispatcher`, `pool` | which worker runs what |
-//! | `attempt`, `prepare`, `outcome` | one attempt from claim to end |
+//! | `attempt`, `prepare`, `secrets`, `outcome` | one attempt from claim to end |
 //! | `log_writer` | what a process prints |
 //! | `remote*` | workers that are no part of a server |
 //! | `keeper`, `running` | what this node holds |
@@ -37,6 +37,7 @@ mod remote;
 mod remote_check;
 mod request;
 mod running;
+mod secrets;
 mod submit;
 mod time;
 mod validate;
@@ -60,6 +61,7 @@ pub use remote::{
     WorkerRegistration,
 };
 pub use request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
+pub use secrets::SecretSources;
 
 use crate::auth::Tokens;
 use crate::domain::{Changes, JobId, Timestamp, WorkerId};

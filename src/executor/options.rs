@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::secrets::SecretSources;
 use crate::auth::TokenFile;
 use crate::domain::{JobKind, Pattern};
 
@@ -58,6 +59,10 @@ pub struct Options {
     pub tokens: Option<TokenFile>,
     /// Whether everybody is asked for a token even where there was never one.
     pub require_tokens: bool,
+    /// The programs that `exec` may name; none is any.
+    pub programs: Option<BTreeSet<String>>,
+    /// Where the secrets are that jobs ask for by name.
+    pub secrets: SecretSources,
     /// The program that supervises processes: this one, unless a test says otherwise.
     pub spawner: Option<PathBuf>,
 }
@@ -96,6 +101,8 @@ impl Options {
             audit_retention: None,
             tokens: None,
             require_tokens: false,
+            programs: None,
+            secrets: SecretSources::default(),
             spawner: None,
         }
     }

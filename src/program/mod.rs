@@ -21,7 +21,7 @@ pub(crate) use drain::{Sink, drain};
 pub(crate) use environment::Variables;
 #[cfg(fuzzing)]
 pub(crate) use lines::invariants;
-pub(crate) use lines::{Line, Lines, Reading};
+pub(crate) use lines::{LONGEST_MASK, Line, Lines, Reading};
 pub(crate) use outcome::{Runner, ending};
 pub(crate) use programs::{Programs, SHELLS};
 pub(crate) use workspace::{Workspace, check_name, left_behind};

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, TokenFile};
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
-use crate::executor::{Executor, Options, Secret, StartError};
+use crate::executor::{Executor, Options, Secret, SecretSources, StartError};
 use crate::graphql;
 use crate::http::{
     GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
@@ -268,6 +268,12 @@ fn options(config: &Config) -> anyhow::Result<Options> {
         retention: config.storage.retention,
         audit_retention: config.storage.audit_retention,
         tokens: file.map(TokenFile::read).transpose()?,
+        programs: (!config.scripts.allow_programs.is_empty())
+            .then(|| config.scripts.allow_programs.iter().cloned().collect()),
+        secrets: SecretSources {
+            dir: config.scripts.secrets_dir.clone(),
+            variables: config.scripts.secret_env.clone(),
+        },
         require_tokens: !config.server.listen.ip().to_canonical().is_loopback(),
         database_url: Secret(database_url),
         ..Options::new(

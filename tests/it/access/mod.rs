@@ -3,6 +3,7 @@
 mod audit;
 mod limits;
 mod scopes;
+mod secrets;
 mod sockets;
 mod tokens;
 

@@ -114,7 +114,9 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("runql-app-").tempdir().unwrap();
         std::fs::create_dir(folder.path().join("scripts")).unwrap();
         for (name, text) in &self.files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         let server = Server::start(&self, folder.path(), self.listen).await;
         TestApp {
