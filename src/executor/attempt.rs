@@ -21,6 +21,7 @@ use super::running::Place;
 use super::time::{chance, now};
 use super::{Context, outcome};
 use crate::domain::{Fault, FaultCode, Job, JobStatus, LogLevel, ProcessEnd};
+use crate::failpoint::failpoint;
 use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, controls};
 use crate::store::{AttemptEnd, EndJob, EndResult, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::{chain, metrics};
@@ -83,6 +84,7 @@ pub(super) async fn run(
             let at = now();
             log.system(level, &line, at);
             let log = log.finish().await;
+            failpoint!("attempt.read");
             finish(&context, &job, end, log, at, &abandon).await;
         }
     }
@@ -149,8 +151,10 @@ async fn process(
             return Done::Ended(failed(Fault::new(FaultCode::SpawnFailed, message)));
         }
     };
+    failpoint!("attempt.prepared");
     let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
     let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), log.drain(&mut printed));
+    failpoint!("attempt.ended");
     give_back(worker);
     if let Outcome::Ended(ended) = &outcome
         && ended.leaked > 0

@@ -20,6 +20,7 @@ use super::attempt::{WorkerSlot, end_panicked, run};
 use super::pool::{MOST_WORKERS, PoolChange, PoolCommand, PoolError, PoolState};
 use super::time::now;
 use crate::domain::{Job, WorkerId};
+use crate::failpoint::failpoint;
 use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, StoreError};
 use crate::telemetry::chain;
 
@@ -124,6 +125,9 @@ impl Dispatcher {
                 return false;
             }
         };
+        if !claimed.is_empty() {
+            failpoint!("claim.answered");
+        }
         let full = claimed.len() == wanted;
         for job in claimed {
             let Some(place) = self
@@ -309,6 +313,7 @@ impl Dispatcher {
     async fn shut_down(mut self) {
         self.running = false;
         self.publish();
+        failpoint!("shutdown.jobs");
         if !self.attempts.is_empty() {
             tracing::info!(jobs = self.attempts.len(), "waiting for running jobs");
         }

@@ -14,6 +14,7 @@ use super::Context;
 use super::pool::PoolCommand;
 use super::time::now;
 use crate::domain::{Job, JobId, WorkerId};
+use crate::failpoint::failpoint;
 use crate::store::{Held, ReleaseJob, RenewLeases, Renewed, StoreError};
 use crate::telemetry::chain;
 
@@ -47,6 +48,7 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
         let deadline = renewed + lease - lease / HEARTBEATS / 2;
         match tokio::time::timeout_at(deadline.max(before + lease / RETRIES), renew(&context)).await {
             Ok(Ok(renewed_now)) => {
+                failpoint!("lease.renewed");
                 renewed = before;
                 next = before + lease / HEARTBEATS;
                 settle(&context, &mine, &renewed_now.held, &mut unknown).await;

@@ -11,6 +11,7 @@ use super::validate::Checker;
 use super::validate_plan::CheckedJob;
 use super::{Executor, ListenError};
 use crate::domain::{Command, Job, JobId, RetryPolicy, Strategy};
+use crate::failpoint::failpoint;
 use crate::store::{InsertJobs, InsertRefused, Inserted, StoreError};
 
 /// Jobs in one request: they are stored in one transaction, which others wait behind.
@@ -171,6 +172,7 @@ impl Executor {
             .writer()
             .write(InsertJobs { jobs, queue_limit })
             .await?;
+        failpoint!("run.stored");
         stored.map_err(|refused| {
             let (code, job, awaited) = match refused {
                 InsertRefused::QueueFull { .. } => {

@@ -26,6 +26,7 @@ use super::slot::Slot;
 use super::spawner::too_long;
 use super::spec::Spec;
 use super::stdin::InputPipe;
+use crate::failpoint::failpoint;
 
 /// How long the spawner may take to read a request, or to report the end after the killing. Its own bound on a sweep is
 /// far shorter, so one that says nothing is itself paused or stuck, and taken for lost.
@@ -158,6 +159,7 @@ impl Run<'_> {
         }
         // The program's ends must be the program's alone, or its output would never come to an end.
         drop(theirs);
+        failpoint!("process.requested");
         loop {
             match self.next().await {
                 Event::Room => {}
@@ -168,6 +170,7 @@ impl Run<'_> {
                     }
                 }
                 Event::Report(Ok(Report::Started(start))) => {
+                    failpoint!("process.started");
                     self.note_start(start);
                     if let Err(error) = self.pipes.attend() {
                         tracing::error!(%error, "a program's pipes cannot be attended to, so it is killed");

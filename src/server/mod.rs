@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
 use crate::executor::{Executor, Options, Secret, StartError};
+use crate::failpoint::failpoint;
 use crate::graphql;
 use crate::http::{
     GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
@@ -110,6 +111,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
 
     tracing::info!("shutting down");
+    failpoint!("shutdown.begun");
     shared.closing.cancel();
     let live = shared.live.get();
     let rests = async {
@@ -140,6 +142,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             "connections are still open and are dropped"
         );
     }
+    failpoint!("shutdown.drained");
     let grace = config.server.shutdown_grace + config.jobs.cancel_grace + TASK_GRACE;
     let shutdown = supervisor.shutdown(grace);
     tokio::pin!(shutdown);
@@ -153,6 +156,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             shutdown.await;
         }
     }
+    failpoint!("shutdown.ended");
     tracing::info!("ended");
     ended
 }

@@ -15,6 +15,7 @@ use super::no_delay;
 use super::read::Reader;
 use super::writer::Writer;
 use crate::domain::Changes;
+use crate::failpoint::failpoint;
 
 /// Which database a store lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,7 @@ impl Store {
 
     /// Closes every connection. On SQLite the last one folds the write-ahead log into the file.
     pub async fn close(&self) {
+        failpoint!("shutdown.store");
         for pool in &self.pools {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a database pool did not close");
@@ -301,7 +303,9 @@ async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
         return Err(OpenError::Newer);
     }
     if applied.len() < known.len() {
+        failpoint!("migrate.before");
         Migrator::up(db, None).await.map_err(StoreError::from)?;
+        failpoint!("migrate.after");
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each module may import. What is not in a row is forbidden to it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("failpoint", &[]),
     ("telemetry", &["domain"]),
     ("supervisor", &["telemetry"]),
-    ("store", &["domain", "telemetry"]),
-    ("process", &["telemetry"]),
+    ("store", &["domain", "failpoint", "telemetry"]),
+    ("process", &["failpoint", "telemetry"]),
     ("script", &["domain", "telemetry"]),
     ("pipeline", &["domain", "script"]),
     ("event", &["domain"]),
@@ -21,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "executor",
         &[
             "domain",
+            "failpoint",
             "store",
             "process",
             "program",
@@ -53,6 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "domain",
             "executor",
+            "failpoint",
             "graphiql",
             "graphql",
             "http",
