@@ -256,7 +256,22 @@ impl Tx {
 
     /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
-        insert_all::<log_chunk::Entity, _>(&self.conn, &mut self.new_chunks).await
+        let mut rows = std::mem::take(&mut self.new_chunks);
+        // One that is there already was written by a commit whose answer was lost, and comes once more.
+        let key = [
+            log_chunk::Column::JobId,
+            log_chunk::Column::Attempt,
+            log_chunk::Column::FirstLine,
+        ];
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            log_chunk::Entity::insert_many(rows)
+                .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
+                .exec_without_returning(&self.conn)
+                .await?;
+            rows = rest;
+        }
+        Ok(())
     }
 
     /// Commits what was flushed.
