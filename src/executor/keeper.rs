@@ -36,7 +36,7 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
             asked = cancels.recv() => match asked {
-                Ok(job) if !context.running.holds(job) => continue,
+                Ok(Some(job)) if !context.running.holds(job) => continue,
                 // The heartbeat tells of every cancel that is due, with its reason and grace: one way for all.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,

@@ -239,7 +239,7 @@ impl Executor {
                 () = self.0.closing.cancelled() => break,
                 () = tokio::time::sleep_until(look) => {}
                 asked = cancels.recv() => match asked {
-                    Ok(job) if !sign.jobs.contains(&job) => continue,
+                    Ok(Some(job)) if !sign.jobs.contains(&job) => continue,
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break,
                 },
