@@ -75,6 +75,9 @@ use running::Running;
 /// Changes of the pool that wait for its owner; each has a caller that waits too.
 const COMMANDS: usize = 16;
 
+/// How often, within one lease, the other nodes can wait for a frozen one's transaction to be rolled back.
+const SILENCES: u32 = 4;
+
 /// What all parts of one executor share.
 #[derive(Debug)]
 struct Context {
@@ -201,6 +204,11 @@ impl Executor {
         let hints = Hints::default();
         let published = hints.clone();
         let store_options = StoreOptions::new(options.database_url.0.clone());
+        let silence = store_options.silence.min(options.lease / SILENCES);
+        let store_options = StoreOptions {
+            silence,
+            ..store_options
+        };
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;

@@ -29,7 +29,7 @@ impl StoreError {
     }
 
     /// Whether a transaction that was rolled back is worth another try at once: its connection was lost, which a new
-    /// one mends, or Postgres chose it to end a deadlock.
+    /// one mends, it said nothing for too long, or Postgres chose it to end a deadlock.
     pub(super) fn is_passing(&self) -> bool {
         use sea_orm::SqlxError;
         let (Self::Unavailable(DbErr::Exec(inner) | DbErr::Query(inner))
@@ -44,7 +44,8 @@ impl StoreError {
             SqlxError::Io(_) | SqlxError::Protocol(_) => true,
             SqlxError::Database(database) => database.code().is_some_and(|code| {
                 code.len() == 5
-                    && (code.starts_with("08") || ["40001", "40P01", "57P01", "57P02"].contains(&&*code))
+                    && (code.starts_with("08")
+                        || ["25P03", "40001", "40P01", "57P01", "57P02"].contains(&&*code))
             }),
             _ => false,
         }
