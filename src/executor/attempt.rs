@@ -10,7 +10,7 @@
 //! end is still being written.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -50,16 +50,46 @@ impl WorkerSlot {
     }
 }
 
+/// An attempt that is on this node's list, and can begin.
+pub(super) struct Entered {
+    job: Arc<Job>,
+    place: Place,
+    controls: Controls,
+    abandon: CancellationToken,
+}
+
+impl Entered {
+    /// Puts a job that was claimed on the list of those that this node runs; its process may run until `held_until`
+    /// where that is given.
+    pub(super) fn new(context: &Context, job: Arc<Job>, held_until: Option<Instant>) -> Self {
+        let (stop, controls) = controls();
+        if let Some(until) = held_until {
+            stop.hold(until);
+        }
+        let abandon = CancellationToken::new();
+        let place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+        Self {
+            job,
+            place,
+            controls,
+            abandon,
+        }
+    }
+}
+
 /// Runs an attempt to its end. The worker comes back over `idle` before the end is stored.
 pub(super) async fn run(
     context: Arc<Context>,
-    job: Arc<Job>,
+    entered: Entered,
     worker: WorkerSlot,
     idle: mpsc::UnboundedSender<WorkerSlot>,
 ) {
-    let (stop, controls) = controls();
-    let abandon = CancellationToken::new();
-    let place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    let Entered {
+        job,
+        mut place,
+        controls,
+        abandon,
+    } = entered;
     if let Some(started) = job.started_at {
         metrics::job_started(started.since(job.run_at));
     }
@@ -73,7 +103,7 @@ pub(super) async fn run(
 
     let done = process(&context, &job, worker, &idle, controls, &mut log).await;
     match done {
-        Done::NotStarted => release(&context, &job, &abandon).await,
+        Done::NotStarted => release(&context, &job, &abandon, &mut place).await,
         Done::Ended(end) => {
             let end = if end.status == JobStatus::Cancelled {
                 with_reason(end, &place)
@@ -85,22 +115,20 @@ pub(super) async fn run(
             log.system(level, &line, at);
             let log = log.finish().await;
             failpoint!("attempt.read");
-            finish(&context, &job, end, log, at, &abandon).await;
+            finish(&context, &job, end, log, at, &abandon, &mut place).await;
         }
     }
-    drop(place);
 }
 
 /// Ends an attempt whose task panicked. Its slot went down with it, and with the slot every process of the job.
 pub(super) async fn end_panicked(context: Arc<Context>, job: Arc<Job>) {
-    let (stop, _controls) = controls();
-    let abandon = CancellationToken::new();
-    let _place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    let mut entered = Entered::new(&context, Arc::clone(&job), None);
     let end = failed(Fault::new(
         FaultCode::Internal,
         "the server failed while it ran the job",
     ));
-    finish(&context, &job, end, Vec::new(), now(), &abandon).await;
+    let Entered { place, abandon, .. } = &mut entered;
+    finish(&context, &job, end, Vec::new(), now(), abandon, place).await;
 }
 
 /// What came of the process.
@@ -234,6 +262,7 @@ async fn finish(
     log: Vec<crate::store::LogChunk>,
     at: crate::domain::Timestamp,
     abandon: &CancellationToken,
+    place: &mut Place,
 ) {
     let ran = job.started_at.map(|started| at.since(started));
     let write = || {
@@ -248,6 +277,7 @@ async fn finish(
     let Some(result) = persist(job, abandon, write).await else {
         return;
     };
+    place.settled();
     match result {
         EndResult::Ended(status) => {
             metrics::job_ended(status, job.command.kind(), ran);
@@ -263,21 +293,24 @@ async fn finish(
     }
 }
 
-async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken) {
+async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken, place: &mut Place) {
     let write = || {
         context.store.writer().write(ReleaseJob {
             job: Arc::clone(job),
             now: now(),
         })
     };
-    if persist(job, abandon, write).await == Some(false) {
+    let released = persist(job, abandon, write).await;
+    if released == Some(true) {
+        place.settled();
+    } else if released == Some(false) {
         // Somebody asked for it to be cancelled in the same moment; then that is how it ends.
         let fault = Fault::new(FaultCode::Cancelled, "cancelled before it started");
         let end = AttemptEnd {
             status: JobStatus::Cancelled,
             ..failed(fault)
         };
-        finish(context, job, end, Vec::new(), now(), abandon).await;
+        finish(context, job, end, Vec::new(), now(), abandon, place).await;
     }
 }
 

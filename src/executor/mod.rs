@@ -45,7 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use feed::LoadedEvent;
@@ -88,6 +88,8 @@ struct Context {
     pipelines: Arc<pipeline::Catalog>,
     programs: Programs,
     running: Running,
+    /// Held while jobs are claimed that are not on the list of the running ones yet.
+    claiming: Mutex<()>,
     feed: Feed,
     pool: watch::Sender<PoolState>,
     commands: mpsc::Sender<PoolCommand>,
@@ -105,6 +107,15 @@ impl Context {
     /// The workers of this node, those included that leave once their job has ended.
     fn members(&self) -> Vec<WorkerId> {
         self.pool.borrow().workers.clone()
+    }
+
+    /// Until when a process may run whose lease was taken or renewed at this moment: after that another node may run the
+    /// job. Where there is no other node, nothing is gained by stopping it.
+    fn held_until(&self, renewed: Instant) -> Option<Instant> {
+        match self.store.backend() {
+            Backend::Sqlite => None,
+            Backend::Postgres => renewed.checked_add(self.options.lease),
+        }
     }
 
     /// A worker that was not heard of since then is gone.
@@ -220,6 +231,7 @@ impl Executor {
             pipelines: Arc::new(pipeline::Catalog::new(options.pipelines_dir.clone())),
             pool: watch::Sender::new(PoolState::default()),
             running: Running::default(),
+            claiming: Mutex::new(()),
             feed: Feed::default(),
             waiting: Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)),
             closing: CancellationToken::new(),
