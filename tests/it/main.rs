@@ -11,6 +11,7 @@
 mod api;
 mod clients;
 mod embed;
+mod faults;
 mod life;
 mod live;
 mod page;
