@@ -170,8 +170,9 @@ pub(super) async fn run_jobs(shared: Arc<Shared>, mut rng: Rng) {
         if kind.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(rng.u64(0..120))).await;
             shared.wants_cancelled(&id);
+            // Also when no more is asked for: it would run for ever.
             let cancel = json!({ "input": { "id": id, "graceMs": rng.u32(0..100) } });
-            let Some(payload) = shared.insist(CANCEL, &cancel).await else {
+            let Some(payload) = shared.insist_until(&shared.over, CANCEL, &cancel).await else {
                 return;
             };
             let refused = &payload["cancel"]["errors"];
