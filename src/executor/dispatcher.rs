@@ -9,17 +9,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::attempt::{WorkerSlot, end_panicked, run};
+use super::attempt::{Entered, WorkerSlot, end_panicked, run};
 use super::pool::{MOST_WORKERS, PoolChange, PoolCommand, PoolError, PoolState};
 use super::time::now;
 use crate::domain::{Job, WorkerId};
+use crate::failpoint::failpoint;
 use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, StoreError};
 use crate::telemetry::chain;
 
@@ -102,9 +103,14 @@ impl Dispatcher {
 
     /// Claims for every free worker. Tells whether there may be more for those that are still free.
     async fn claim(&mut self) -> bool {
+        // Taken before the lease, so that it is over before that.
+        let held_until = self.context.held_until(Instant::now());
         let now = now();
         let workers: Vec<WorkerId> = self.idle.iter().map(|worker| worker.member.id).collect();
         let wanted = workers.len();
+        let context = Arc::clone(&self.context);
+        // Held until all that was claimed is on the list: the keeper takes what is not for lost.
+        let _claiming = context.claiming.lock().await;
         let lease_until = now.after(self.context.options.lease);
         let claimed = match self
             .context
@@ -124,6 +130,9 @@ impl Dispatcher {
                 return false;
             }
         };
+        if !claimed.is_empty() {
+            failpoint!("claim.answered");
+        }
         let full = claimed.len() == wanted;
         for job in claimed {
             let Some(place) = self
@@ -138,7 +147,7 @@ impl Dispatcher {
             let (member, job) = (worker.member.clone(), Arc::new(job));
             let attempt = run(
                 Arc::clone(&self.context),
-                Arc::clone(&job),
+                Entered::new(&self.context, Arc::clone(&job), held_until),
                 worker,
                 self.give_back.clone(),
             );
@@ -309,6 +318,7 @@ impl Dispatcher {
     async fn shut_down(mut self) {
         self.running = false;
         self.publish();
+        failpoint!("shutdown.jobs");
         if !self.attempts.is_empty() {
             tracing::info!(jobs = self.attempts.len(), "waiting for running jobs");
         }

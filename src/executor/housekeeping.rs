@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::time::{chance, now};
 use crate::domain::{JobStatus, Timestamp};
+use crate::failpoint::failpoint;
 use crate::store::{
     BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, MOST_AT_ONCE,
     Place, PromoteDue, StoreError, SweepPlans,
@@ -149,6 +150,7 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
             "registered workers get a lease to tell that they still run their jobs"
         );
     }
+    failpoint!("start.recovered");
     let root = context.options.work_dir.clone();
     let left = tokio::task::spawn_blocking(move || crate::program::left_behind(&root))
         .await
@@ -229,6 +231,7 @@ pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result
         let began = Instant::now();
         let done = context.store.writer().write(batch).await?;
         deleted += done.deleted;
+        failpoint!("cleanup.batch");
         let Some(next) = done.next else {
             return Ok(deleted);
         };

@@ -48,7 +48,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use acting::Acting;
@@ -81,6 +81,9 @@ use running::Running;
 /// Changes of the pool that wait for its owner; each has a caller that waits too.
 const COMMANDS: usize = 16;
 
+/// How often, within one lease, the other nodes can wait for a frozen one's transaction to be rolled back.
+const SILENCES: u32 = 4;
+
 /// What all parts of one executor share.
 #[derive(Debug)]
 struct Context {
@@ -91,6 +94,8 @@ struct Context {
     pipelines: Arc<pipeline::Catalog>,
     programs: Programs,
     running: Running,
+    /// Held while jobs are claimed that are not on the list of the running ones yet.
+    claiming: Mutex<()>,
     feed: Feed,
     tokens: Tokens,
     pool: watch::Sender<PoolState>,
@@ -109,6 +114,15 @@ impl Context {
     /// The workers of this node, those included that leave once their job has ended.
     fn members(&self) -> Vec<WorkerId> {
         self.pool.borrow().workers.clone()
+    }
+
+    /// Until when a process may run whose lease was taken or renewed at this moment: after that another node may run the
+    /// job. Where there is no other node, nothing is gained by stopping it.
+    fn held_until(&self, renewed: Instant) -> Option<Instant> {
+        match self.store.backend() {
+            Backend::Sqlite => None,
+            Backend::Postgres => renewed.checked_add(self.options.lease),
+        }
     }
 
     /// A worker that was not heard of since then is gone.
@@ -208,6 +222,11 @@ impl Executor {
         let hints = Hints::default();
         let published = hints.clone();
         let store_options = StoreOptions::new(options.database_url.0.clone());
+        let silence = store_options.silence.min(options.lease / SILENCES);
+        let store_options = StoreOptions {
+            silence,
+            ..store_options
+        };
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;
@@ -227,6 +246,7 @@ impl Executor {
             pipelines: Arc::new(pipeline::Catalog::new(options.pipelines_dir.clone())),
             pool: watch::Sender::new(PoolState::default()),
             running: Running::default(),
+            claiming: Mutex::new(()),
             feed: Feed::default(),
             waiting: Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)),
             closing: CancellationToken::new(),

@@ -12,6 +12,7 @@ use super::validate::Checker;
 use super::validate_plan::CheckedJob;
 use super::{Executor, ListenError};
 use crate::domain::{Command, Job, JobId, RetryPolicy, Strategy};
+use crate::failpoint::failpoint;
 use crate::store::{Audited, InsertJobs, InsertRefused, Inserted, StoreError};
 
 /// Jobs in one request: they are stored in one transaction, which others wait behind.
@@ -207,6 +208,7 @@ impl Executor {
                 writer.write(Audited { operation, note }).await?
             }
         };
+        failpoint!("run.stored");
         stored.map_err(|refused| {
             let (code, job, awaited) = match refused {
                 InsertRefused::QueueFull { .. } => {

@@ -100,6 +100,8 @@ pub enum SpawnErrorKind {
     Resources = 6,
     /// Anything else.
     Other = 7,
+    /// The moment until which it might have run was over before it started.
+    TooLate = 8,
 }
 
 impl SpawnErrorKind {
@@ -111,6 +113,7 @@ impl SpawnErrorKind {
             4 => Self::ArgumentsTooLong,
             5 => Self::InvalidInput,
             6 => Self::Resources,
+            8 => Self::TooLate,
             _ => Self::Other,
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! One program at a time: `Start` is answered by `Failed`, or by `Started` and then `Ended`. A program that is over
 //! within [`NOTICE`] has no `Started`, since `Ended` tells all of it. Each of them carries the number of the run, so
-//! that a `Stop` that crossed an `Ended` on its way stops nothing else. The program's ends of the pipes travel with the first byte of `Start`: standard output, standard error, and
-//! standard input if there is a document to read. Times are nanoseconds of the system's monotonic clock, which both
+//! that a `Stop` that crossed an `Ended` on its way stops nothing else. `Hold` moves the moment at which the spawner kills
+//! the program by itself. The program's ends of the pipes travel with the first byte of `Start`: standard output,
+//! standard error, and standard input if there is a document to read. Times are nanoseconds of the system's monotonic clock, which both
 //! processes share.
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,7 @@ use super::spec::Spec;
 pub(super) const SPAWNER_ARGUMENT: &str = "__runql-spawner";
 
 /// Changes whenever the frames do: an executable that was replaced may be asked to serve an older one.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// How long the news of a start is held back. Most small programs are over by then, and a message and several
 /// system calls for each of them are spared; for all others it is too short to be noticed.
@@ -30,6 +31,7 @@ pub(super) const MOST_FDS: usize = 3;
 
 const START: u64 = 1;
 const STOP: u64 = 2;
+const HOLD: u64 = 3;
 const HELLO: u64 = 11;
 const STARTED: u64 = 12;
 const FAILED: u64 = 13;
@@ -47,6 +49,7 @@ pub(super) fn monotonic() -> Duration {
 pub(super) enum Request {
     Start(Box<Start>),
     Stop { run: u64, grace: Duration },
+    Hold { run: u64, until: Duration },
 }
 
 /// What the spawner needs to know of a [`Spec`]; times other than the leak grace are the server's business.
@@ -54,6 +57,8 @@ pub(super) enum Request {
 pub(super) struct Start {
     pub(super) run: u64,
     pub(super) has_stdin: bool,
+    /// When the program is killed unless a `Hold` moves that; zero for never.
+    pub(super) held_until: Duration,
     pub(super) leak_grace: Duration,
     pub(super) marker: Option<OsString>,
     pub(super) program: OsString,
@@ -63,10 +68,11 @@ pub(super) struct Start {
 }
 
 /// The frame of a `Start`, or nothing if it is larger than anything the system would take.
-pub(super) fn encode_start(run: u64, spec: &Spec) -> Option<Vec<u8>> {
+pub(super) fn encode_start(run: u64, spec: &Spec, held_until: Option<Duration>) -> Option<Vec<u8>> {
     let mut to = Encoder::new(START);
     to.number(run);
     to.number(u64::from(spec.stdin.is_some()));
+    put_time(&mut to, held_until.unwrap_or_default());
     put_time(&mut to, spec.leak_grace);
     // The empty marker stands for none: it could not be told from an empty entry.
     put_text(&mut to, spec.marker.as_deref().unwrap_or_default());
@@ -92,6 +98,14 @@ pub(super) fn encode_stop(run: u64, grace: Duration) -> Vec<u8> {
     to.finish().unwrap_or_default()
 }
 
+/// The frame of a `Hold`.
+pub(super) fn encode_hold(run: u64, until: Duration) -> Vec<u8> {
+    let mut to = Encoder::new(HOLD);
+    to.number(run);
+    put_time(&mut to, until);
+    to.finish().unwrap_or_default()
+}
+
 impl Request {
     pub(super) fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Decoder::new(body);
@@ -100,6 +114,10 @@ impl Request {
             STOP => Ok(Self::Stop {
                 run: from.number()?,
                 grace: take_time(&mut from)?,
+            }),
+            HOLD => Ok(Self::Hold {
+                run: from.number()?,
+                until: take_time(&mut from)?,
             }),
             _ => Err(Malformed),
         }
@@ -110,6 +128,7 @@ impl Start {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let run = from.number()?;
         let has_stdin = from.number()? != 0;
+        let held_until = take_time(from)?;
         let leak_grace = take_time(from)?;
         let marker = Some(take_text(from)?).filter(|marker| !marker.is_empty());
         let program = take_text(from)?;
@@ -123,6 +142,7 @@ impl Start {
         Ok(Self {
             run,
             has_stdin,
+            held_until,
             leak_grace,
             marker,
             program,
@@ -297,13 +317,13 @@ mod tests {
         spec.env = vec![("N".into(), "v=w".into())];
         spec.marker = Some("N=v=w".into());
         spec.stdin = Some(Vec::new());
-        let frame = encode_start(7, &spec).expect("small");
+        let frame = encode_start(7, &spec, Some(Duration::from_nanos(5))).expect("small");
         let Request::Start(start) = Request::decode(&frame[4..]).expect("well formed") else {
             panic!("not a start");
         };
         assert_eq!(
-            (start.run, start.has_stdin, start.leak_grace),
-            (7, true, spec.leak_grace)
+            (start.run, start.has_stdin, start.held_until, start.leak_grace),
+            (7, true, Duration::from_nanos(5), spec.leak_grace)
         );
         assert_eq!(
             (start.program, start.current_dir),

@@ -27,6 +27,7 @@ use crate::auth::{Authenticator, TokenFile};
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
 use crate::executor::{Executor, Options, Secret, SecretSources, StartError};
+use crate::failpoint::failpoint;
 use crate::graphql;
 use crate::http::{
     GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
@@ -114,6 +115,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
 
     tracing::info!("shutting down");
+    failpoint!("shutdown.begun");
     shared.closing.cancel();
     let live = shared.live.get();
     let rests = async {
@@ -144,6 +146,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             "connections are still open and are dropped"
         );
     }
+    failpoint!("shutdown.drained");
     let grace = config.server.shutdown_grace + config.jobs.cancel_grace + TASK_GRACE;
     let shutdown = supervisor.shutdown(grace);
     tokio::pin!(shutdown);
@@ -157,6 +160,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             shutdown.await;
         }
     }
+    failpoint!("shutdown.ended");
     tracing::info!("ended");
     ended
 }

@@ -15,6 +15,7 @@ use super::no_delay;
 use super::read::Reader;
 use super::writer::Writer;
 use crate::domain::Changes;
+use crate::failpoint::failpoint;
 
 /// Which database a store lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub struct StoreOptions {
     pub readers: u32,
     /// How long to wait for a connection before the store counts as away.
     pub acquire_timeout: Duration,
+    /// How long Postgres bears a transaction of this node that says nothing, as that of a frozen one: the locks that it
+    /// holds stop all others, so it must be well below the lease that those have to renew.
+    pub silence: Duration,
 }
 
 impl StoreOptions {
@@ -44,6 +48,7 @@ impl StoreOptions {
             url: url.into(),
             readers: 8,
             acquire_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(5),
         }
     }
 }
@@ -200,6 +205,7 @@ impl Store {
 
     /// Closes every connection. On SQLite the last one folds the write-ahead log into the file.
     pub async fn close(&self) {
+        failpoint!("shutdown.store");
         for pool in &self.pools {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a database pool did not close");
@@ -293,12 +299,21 @@ async fn connect(
                 .set_application_name("runql");
             let url = url::Url::parse(&options.url).ok();
             let port = url.and_then(|url| url.port()).unwrap_or(POSTGRES_PORT);
+            let silence = format!(
+                "SET idle_in_transaction_session_timeout = {}",
+                options.silence.as_millis().max(1)
+            );
             wanted.map_sqlx_postgres_pool_opts(move |pool| {
-                pool.after_connect(move |_, _| {
+                let silence = silence.clone();
+                pool.after_connect(move |connection, _| {
                     if let Err(error) = no_delay::send_at_once(port) {
                         tracing::debug!(error = %error, "large statements wait for acknowledgements");
                     }
-                    Box::pin(std::future::ready(Ok(())))
+                    let silence = sea_orm::sqlx::AssertSqlSafe(silence.clone());
+                    Box::pin(async move {
+                        sea_orm::sqlx::Executor::execute(connection, silence).await?;
+                        Ok(())
+                    })
                 })
             });
         }
@@ -331,7 +346,9 @@ async fn migrate(db: &DatabaseConnection) -> Result<(), OpenError> {
 async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
     Migrator::install(db).await.map_err(StoreError::from)?;
     if missing(db).await? {
+        failpoint!("migrate.before");
         Migrator::up(db, None).await.map_err(StoreError::from)?;
+        failpoint!("migrate.after");
     }
     Ok(())
 }

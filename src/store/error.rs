@@ -29,7 +29,8 @@ impl StoreError {
     }
 
     /// Whether a transaction that was rolled back is worth another try at once: its connection was lost, which a new
-    /// one mends, Postgres chose it to end a deadlock, or another process wrote to the SQLite file meanwhile.
+    /// one mends, it said nothing for too long, Postgres chose it to end a deadlock, or another process wrote to the
+    /// SQLite file meanwhile.
     pub(super) fn is_passing(&self) -> bool {
         use sea_orm::SqlxError;
         let (Self::Unavailable(DbErr::Exec(inner) | DbErr::Query(inner))
@@ -44,7 +45,8 @@ impl StoreError {
             SqlxError::Io(_) | SqlxError::Protocol(_) => true,
             SqlxError::Database(database) => database.code().is_some_and(|code| {
                 if code.len() == 5 {
-                    return code.starts_with("08") || ["40001", "40P01", "57P01", "57P02"].contains(&&*code);
+                    return code.starts_with("08")
+                        || ["25P03", "40001", "40P01", "57P01", "57P02"].contains(&&*code);
                 }
                 // SQLite's BUSY: a command beside the server wrote between what this transaction read and wrote.
                 code.parse::<i32>().is_ok_and(|code| code & 0xff == 5)

@@ -16,7 +16,7 @@ use crate::domain::{Changes, EventSeq, JobId};
 
 const CHANNEL: &str = "runql";
 
-/// Ids in one payload, which may have 8,000 bytes: beyond it the hint says only that something changed.
+/// Ids of each kind in one payload, which may have 8,000 bytes: beyond it the hint says that there were more.
 const IDS_PER_PAYLOAD: usize = 60;
 
 /// The first pause after a lost connection; it doubles up to the longest.
@@ -115,15 +115,21 @@ async fn session(
         };
         match serde_json::from_str::<Payload>(notification.payload()) {
             Ok(payload) if payload.node == store.node() => {}
-            Ok(payload) if payload.more => on_hint(None),
-            Ok(payload) => on_hint(Some(Changes {
-                last_event: payload.last_event.map(EventSeq),
-                jobs: payload.jobs,
-                logs: payload.logs,
-                cancels: payload.cancels,
-                queued: payload.queued,
-                workers: payload.workers,
-            })),
+            Ok(payload) => {
+                let all_cancels = payload.cancels.len() < IDS_PER_PAYLOAD;
+                on_hint(Some(Changes {
+                    last_event: payload.last_event.map(EventSeq),
+                    jobs: payload.jobs,
+                    logs: payload.logs,
+                    cancels: payload.cancels,
+                    queued: payload.queued,
+                    workers: payload.workers,
+                    more: payload.more,
+                }));
+                if !all_cancels {
+                    on_hint(None);
+                }
+            }
             Err(error) => {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a hint of another version was passed over")
             }

@@ -18,6 +18,7 @@ use super::{dialect, notify};
 use crate::domain::{
     Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
 };
+use crate::failpoint::failpoint;
 
 /// Rows in one INSERT. Both databases bound the values of a statement, SQLite to 32,766; a job has 45.
 const ROWS_PER_INSERT: usize = 500;
@@ -262,18 +263,26 @@ impl Tx {
 
     /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
-        insert_all::<log_chunk::Entity, _>(&self.conn, &mut self.new_chunks).await
+        let mut rows = std::mem::take(&mut self.new_chunks);
+        // One that is there already was written by a commit whose answer was lost, and comes once more.
+        let key = [
+            log_chunk::Column::JobId,
+            log_chunk::Column::Attempt,
+            log_chunk::Column::FirstLine,
+        ];
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            log_chunk::Entity::insert_many(rows)
+                .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
+                .exec_without_returning(&self.conn)
+                .await?;
+            rows = rest;
+        }
+        Ok(())
     }
 
-    /// Writes what was gathered, and commits.
-    pub(super) async fn commit(mut self) -> Result<Changes, CommitError> {
-        self.flush().await.map_err(CommitError::Before)?;
-        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
-            self.conn
-                .execute_raw(hint)
-                .await
-                .map_err(|error| CommitError::Before(error.into()))?;
-        }
+    /// Commits what was flushed.
+    pub(super) async fn commit(self) -> Result<Changes, CommitError> {
         self.conn
             .commit()
             .await
@@ -281,11 +290,21 @@ impl Tx {
         Ok(self.committed)
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    /// Writes what was gathered: the last before the commit.
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        self.flush_rows().await?;
+        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
+            self.conn.execute_raw(hint).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_rows(&mut self) -> Result<(), StoreError> {
         self.flush_jobs().await?;
         if !(self.ended.is_empty() && self.steps_started.is_empty()) {
             self.order().await?;
             steps::settle(self).await?;
+            failpoint!("plan.settled");
         }
         self.flush_chunks().await?;
         insert_all::<audit::Entity, _>(&self.conn, &mut self.new_audit).await?;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use super::tx::{CommitError, Tx};
 use crate::domain::Changes;
+use crate::failpoint::failpoint;
 
 /// Operations that wait. Each holds its caller, so this bounds memory, not throughput: beyond it callers wait to
 /// hand over instead of waiting for the answer.
@@ -86,6 +87,9 @@ impl Writer {
 trait Queued: Send {
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>>;
     fn settle(self: Box<Self>, result: Result<(), StoreError>);
+    /// What its failpoints are named after: the type of its operation.
+    #[cfg(feature = "failpoints")]
+    fn name(&self) -> &'static str;
 }
 
 struct Waiting<O: Operation> {
@@ -107,6 +111,11 @@ impl<O: Operation> Queued for Waiting<O> {
         let answer = result.and_then(|()| output.ok_or(StoreError::Closed));
         // A caller that went away does not need the answer; the write stands.
         let _ = reply.send(answer);
+    }
+
+    #[cfg(feature = "failpoints")]
+    fn name(&self) -> &'static str {
+        std::any::type_name::<O>().rsplit("::").next().unwrap_or_default()
     }
 }
 
@@ -146,6 +155,7 @@ async fn commit_group(
             if !committed.is_empty() {
                 on_commit(committed);
             }
+            failpoint!("commit.told");
             for queued in group {
                 queued.settle(Ok(()));
             }
@@ -188,8 +198,32 @@ async fn transact(
         .await
         .map_err(|error| CommitError::Before(error.into()))?;
     let mut tx = Tx::new(conn, node);
-    for queued in group {
+    for queued in group.iter_mut() {
         queued.apply(&mut tx).await.map_err(CommitError::Before)?;
     }
-    tx.commit().await
+    tx.flush().await.map_err(CommitError::Before)?;
+    #[cfg(feature = "failpoints")]
+    for queued in group.iter_mut() {
+        failpoint!(
+            format!("commit.before.{}", queued.name()),
+            return Err(CommitError::Before(cut_off()))
+        );
+    }
+    let changes = tx.commit().await?;
+    #[cfg(feature = "failpoints")]
+    for queued in group.iter_mut() {
+        failpoint!(
+            format!("commit.after.{}", queued.name()),
+            return Err(CommitError::During(cut_off()))
+        );
+    }
+    Ok(changes)
+}
+
+/// What the driver says of a connection that was lost.
+#[cfg(feature = "failpoints")]
+fn cut_off() -> StoreError {
+    let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let error = sea_orm::SqlxError::Io(error);
+    StoreError::from(sea_orm::DbErr::Exec(sea_orm::RuntimeErr::SqlxError(error.into())))
 }

@@ -12,6 +12,7 @@ mod access;
 mod api;
 mod clients;
 mod embed;
+mod faults;
 mod life;
 mod live;
 mod page;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each module may import. What is not in a row is forbidden to it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("failpoint", &[]),
     ("telemetry", &["domain"]),
     ("clock", &["domain"]),
     (
@@ -13,8 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["clock", "config", "domain", "store", "supervisor", "telemetry"],
     ),
     ("supervisor", &["telemetry"]),
-    ("store", &["domain", "telemetry"]),
-    ("process", &["telemetry"]),
+    ("store", &["domain", "failpoint", "telemetry"]),
+    ("process", &["failpoint", "telemetry"]),
     ("script", &["domain", "telemetry"]),
     ("pipeline", &["domain", "script"]),
     ("event", &["domain"]),
@@ -28,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "auth",
             "clock",
             "domain",
+            "failpoint",
             "store",
             "process",
             "program",
@@ -70,6 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "domain",
             "executor",
+            "failpoint",
             "graphiql",
             "graphql",
             "http",

@@ -178,6 +178,12 @@ impl Spawner {
                 }
                 Ok(())
             }
+            Request::Hold { run, until } => {
+                if let Some(job) = self.job.as_mut().filter(|job| job.run() == run) {
+                    job.hold(until);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -193,6 +199,11 @@ impl Spawner {
         };
         let run = start.run;
         let at = monotonic();
+        if !start.held_until.is_zero() && at >= start.held_until {
+            let message = "the time was over for which the program might have run";
+            let error = SpawnError::new(SpawnErrorKind::TooLate, None, message);
+            return self.link.report(&Report::Failed { run, error });
+        }
         match launch(&start, pipes) {
             Ok(pid) => {
                 let leader = Pid::from_raw(pid.cast_signed())

@@ -413,6 +413,18 @@ impl TestApp {
         self.ready().await;
     }
 
+    /// Arms failpoints for its next starts, as `src/failpoint.rs` says; an empty text disarms them.
+    pub(crate) fn arm(&mut self, rules: &str) {
+        const VARIABLE: &str = "RUNQL_FAILPOINTS";
+        self.setup.env.retain(|(name, _)| name != VARIABLE);
+        self.setup.env.push((VARIABLE.to_owned(), rules.to_owned()));
+    }
+
+    /// As [`TestApp::restart`], but waits only until it listens: it may be about to die.
+    pub(crate) async fn relaunch(&mut self) {
+        self.server = Server::start(&self.setup, self.folder.path(), ANY_PORT).await;
+    }
+
     /// The processes of its jobs that live: all that have this app's folder in their environment or arguments.
     pub(crate) fn job_processes(&self) -> Vec<(u32, String)> {
         let mark = self.folder().as_os_str();

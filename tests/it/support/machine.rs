@@ -53,6 +53,14 @@ pub(crate) fn spawners(app: &TestApp) -> Vec<u32> {
     found
 }
 
+/// Whether a process is stopped, as by SIGSTOP.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim().starts_with('T'))
+}
+
 /// Sends a signal to a process, by its name.
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = std::process::Command::new("kill")
