@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::database::DatabaseUrl;
+use super::sandbox::Sandboxing;
 use super::values::{
     Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, origin, whole,
 };
@@ -31,6 +32,9 @@ pub struct Config {
     /// How jobs are run.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// What jobs are kept from.
+    #[command(flatten)]
+    pub sandbox: Sandboxing,
     /// What one client may ask for.
     #[command(flatten)]
     pub limits: Limits,

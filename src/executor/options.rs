@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::{JobKind, Pattern};
+use crate::process::Sandbox;
 
 /// The settings of an [`Executor`](super::Executor). Begin with [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct Options {
     pub max_waiting: usize,
     /// After how long ended jobs are deleted; none is never.
     pub retention: Option<Duration>,
+    /// What jobs are kept from, and as whom they run. Name the files of the store in [`Sandbox::hidden`].
+    pub sandbox: Sandbox,
     /// The program that supervises processes: this one, unless a test says otherwise.
     pub spawner: Option<PathBuf>,
 }
@@ -86,6 +89,7 @@ impl Options {
             queue_limit: 100_000,
             max_waiting: 1_000,
             retention: None,
+            sandbox: Sandbox::default(),
             spawner: None,
         }
     }

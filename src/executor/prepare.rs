@@ -28,6 +28,7 @@ pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
         job.id,
         job.attempt,
         job.working_dir.as_deref(),
+        context.options.sandbox.run_as.as_ref(),
     )
     .map_err(|error| spawn_failed(format!("the working directory cannot be made: {error}")))?;
     match spec(context, job, &workspace) {
@@ -87,6 +88,7 @@ fn spec(context: &Context, job: &Job, workspace: &Workspace) -> Result<Spec, Str
     };
     let mut spec = Spec::new(program, &workspace.current_dir);
     spec.args = args;
+    spec.writable = workspace.writable();
     spec.env = environment(context, job, workspace);
     spec.stdin = Some(document(job).to_string().into_bytes());
     spec.timeout = Some(job.timeout);

@@ -275,6 +275,7 @@ impl Run<'_> {
             leaked: end.leaked,
             unkillable: end.unkillable,
             usage: end.usage,
+            limits: self.guard.slot.limits,
         })
     }
 

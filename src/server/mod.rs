@@ -199,7 +199,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
 async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let error: StartError = match Executor::start(options(config), supervisor).await {
+        let error: StartError = match Executor::start(options(config)?, supervisor).await {
             Ok(executor) => return Ok(executor),
             Err(error) => error,
         };
@@ -212,7 +212,7 @@ async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Ex
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config) -> anyhow::Result<Options> {
     let kinds = [
         (Allow::Exec, JobKind::Exec),
         (Allow::Shell, JobKind::Shell),
@@ -224,7 +224,8 @@ fn options(config: &Config) -> Options {
         .map(|(_, kind)| kind)
         .collect();
     let database_url = config.storage.database_url.with_password().to_owned();
-    Options {
+    Ok(Options {
+        sandbox: config.sandbox().map_err(anyhow::Error::msg)?,
         pipelines_dir: config.scripts.pipelines_dir.clone(),
         interpreters: config.scripts.interpreters(),
         agents: config.scripts.agents(),
@@ -248,7 +249,7 @@ fn options(config: &Config) -> Options {
             config.scripts.scripts_dir.clone(),
             config.storage.work_dir(),
         )
-    }
+    })
 }
 
 fn guard(config: &Config) -> GuardConfig {

@@ -15,8 +15,15 @@ use crate::process::outcome::{Exit, Usage};
 static CHILD_EVENTS: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Signals that a terminal or a service manager sends to whole groups: the spawner outlives them, because it is the
-/// server that decides when programs are to stop, and the server's end is noticed by the socket.
-const SURVIVED: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// server that decides when programs are to stop, and the server's end is noticed by the socket. The limit on files holds
+/// for the spawner too, which writes none but its last words to the server's log.
+const SURVIVED: [i32; 5] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGXFSZ,
+];
 
 /// Makes signals what programs expect to find: nothing blocked, nothing ignored.
 ///
