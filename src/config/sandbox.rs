@@ -110,8 +110,8 @@ impl Config {
     ///
     /// One sentence, where there is no such user.
     pub fn sandbox(&self) -> Result<Sandbox, String> {
-        let file = self.logging.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
-        let mut hidden = vec![file];
+        let usual = Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
+        let mut hidden: Vec<PathBuf> = self.logging.config.clone().or(usual).into_iter().collect();
         hidden.extend(self.server.access.tokens_file.clone());
         if let Some(database) = self.storage.database_url.sqlite_file() {
             // Where it is a link, SQLite keeps its other files beside the real one.

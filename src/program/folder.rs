@@ -19,12 +19,33 @@ use rustix::io::Errno;
 
 use crate::process::RunAs;
 
-/// Makes a folder below a root, and gives its real path. Links on the way may lead elsewhere below the root, not out of
+/// Makes a folder below a root, whose path is a real one, and gives its real path. Links on the way may lead elsewhere below the root, not out of
 /// it, even if they appear meanwhile.
 pub(super) fn make_below(root: &Path, name: &Path, owner: Option<&RunAs>) -> io::Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = open(root, flags, Mode::empty())?;
-    let below = |way: &Path| openat2(&top, way, flags, Mode::empty(), ResolveFlags::BENEATH);
+    let below = |way: &Path| {
+        let leads_out = || {
+            let what = "the working directory leads out of the server's work folder";
+            io::Error::new(io::ErrorKind::PermissionDenied, what)
+        };
+        match openat2(&top, way, flags, Mode::empty(), ResolveFlags::BENEATH) {
+            // A link with an absolute path may lead below the root too; where it leads has no more links in it.
+            Err(Errno::XDEV) => {
+                let real = root.join(way).canonicalize()?;
+                let way = real.strip_prefix(root).map_err(|_| leads_out())?;
+                let way = if way.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    way
+                };
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                openat2(&top, way, flags, Mode::empty(), resolve).map_err(io::Error::from)
+            }
+            Err(Errno::LOOP) => Err(leads_out()),
+            other => other.map_err(io::Error::from),
+        }
+    };
     let mut way = PathBuf::new();
     let mut last: Option<OwnedFd> = None;
     for part in name.components() {
@@ -33,7 +54,7 @@ pub(super) fn make_below(root: &Path, name: &Path, owner: Option<&RunAs>) -> io:
         };
         way.push(part);
         let next = match below(&way) {
-            Err(Errno::NOENT) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = last.as_ref().unwrap_or(&top);
                 match mkdirat(parent, part, Mode::from_raw_mode(0o777)) {
                     Ok(()) => give(
@@ -52,13 +73,7 @@ pub(super) fn make_below(root: &Path, name: &Path, owner: Option<&RunAs>) -> io:
             }
             other => other,
         };
-        last = Some(next.map_err(|error| match error {
-            Errno::XDEV | Errno::LOOP => io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the working directory leads out of the server's work folder",
-            ),
-            error => error.into(),
-        })?);
+        last = Some(next?);
     }
     let made = last.unwrap_or(top);
     let path = readlink(format!("/proc/self/fd/{}", made.as_raw_fd()), Vec::new())?;
@@ -253,12 +268,15 @@ mod tests {
     #[test]
     fn a_folder_is_made_below_and_never_outside() {
         let place = tempfile::tempdir().unwrap();
-        let (root, outside) = (place.path().join("root"), place.path().join("outside"));
+        let top = place.path().canonicalize().unwrap();
+        let (root, outside) = (top.join("root"), top.join("outside"));
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(&outside).unwrap();
         let made = make_below(&root, Path::new("a/b"), None).unwrap();
         assert_eq!(made, root.canonicalize().unwrap().join("a/b"));
         assert_eq!(make_below(&root, Path::new("a/b"), None).unwrap(), made);
+        symlink(root.join("a"), root.join("absolute")).unwrap();
+        assert_eq!(make_below(&root, Path::new("absolute/b"), None).unwrap(), made);
         symlink("a", root.join("inner")).unwrap();
         assert_eq!(make_below(&root, Path::new("inner/b"), None).unwrap(), made);
         symlink(&outside, root.join("outer")).unwrap();

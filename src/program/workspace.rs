@@ -91,7 +91,9 @@ impl Workspace {
     ) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
-        let own = root.join(JOBS).join(format!("{job}-{attempt}"));
+        let jobs = root.join(JOBS);
+        std::fs::create_dir_all(&jobs)?;
+        let own = jobs.join(format!("{job}-{attempt}"));
         // No job can write to what holds these, so none can put anything else in their place.
         let (work, scratch) = (own.join("work"), own.join("tmp"));
         DirBuilder::new().recursive(true).mode(0o700).create(&own)?;

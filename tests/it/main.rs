@@ -15,6 +15,7 @@ mod life;
 mod live;
 mod page;
 mod rules;
+mod sandbox;
 mod schema;
 mod store;
 mod support;

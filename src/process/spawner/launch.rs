@@ -89,7 +89,7 @@ fn directory(start: &Start, own: &[OwnedFd]) -> PathBuf {
 }
 
 /// How long a program that used up its processor time has to end by itself, in seconds of that time.
-const CPU_GRACE: u64 = 5;
+const CPU_GRACE: u64 = 1;
 
 /// A few microseconds go by before this holds, which an hour's limit does not notice.
 fn limit_cpu(pid: u32, seconds: Option<u64>) {
@@ -241,7 +241,7 @@ fn program_error(start: &Start, program: &Path, errno: Option<i32>) -> SpawnErro
         ),
         Ok(_) if errno == Some(libc::EACCES) => (
             SpawnErrorKind::NotExecutable,
-            format!("the file `{shown}`, or the interpreter that it names, may not be executed by jobs"),
+            format!("jobs may not execute the file `{shown}`, or may not enter their working directory"),
         ),
         Ok(_) => (
             SpawnErrorKind::NotExecutable,

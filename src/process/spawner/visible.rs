@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Mode, OFlags, open, stat};
+use rustix::process::{Resource, getrlimit};
 
 /// Devices are files too, of which a disk holds all others; programs get those that hold nothing.
 const DEVICES: &str = "/dev";
 
-/// What is kept open from one program to the next. What there is beyond is opened for each.
-const KEPT_OPEN: usize = 256;
+/// At most so much is kept open from one program to the next. What there is beyond is opened for each.
+const KEPT_OPEN: u64 = 256;
+
+/// Descriptors that are left to everything else, where few are allowed.
+const SPARED: u64 = 48;
 
 /// A time that is younger says nothing: the clock of a file system may stand still for as long.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -23,6 +27,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// What is visible, as it was when the folders on the way to what is hidden had these times.
 pub(super) struct Visible {
     hidden: Vec<PathBuf>,
+    keep_open: usize,
     open: Vec<OwnedFd>,
     more: Vec<PathBuf>,
     seen: Vec<(PathBuf, Option<Stamp>)>,
@@ -35,8 +40,11 @@ impl Visible {
     pub(super) fn all_but(hidden: &[PathBuf]) -> Self {
         let mut hidden: Vec<PathBuf> = hidden.iter().map(|path| real(path)).collect();
         hidden.push(PathBuf::from(DEVICES));
+        let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let keep_open = allowed.saturating_sub(SPARED).min(KEPT_OPEN);
         Self {
             hidden,
+            keep_open: usize::try_from(keep_open).unwrap_or(0),
             open: Vec::new(),
             more: Vec::new(),
             seen: Vec::new(),
@@ -78,7 +86,7 @@ impl Visible {
             }
             if self.hidden.iter().any(|hidden| hidden.starts_with(&path)) {
                 self.look(&path);
-            } else if self.open.len() < KEPT_OPEN {
+            } else if self.open.len() < self.keep_open {
                 self.open.extend(place(&path));
             } else {
                 self.more.push(path);

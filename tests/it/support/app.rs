@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     through: Option<String>,
     /// Files in its folder before it starts: their names and texts.
     files: Vec<(String, String)>,
+    /// Whether its jobs may write nothing but their own folders, as it is for everybody who does not say otherwise.
+    closed: bool,
 }
 
 impl Setup {
@@ -51,6 +53,7 @@ impl Setup {
             env: Vec::new(),
             through: None,
             files: Vec::new(),
+            closed: false,
         }
     }
 
@@ -77,6 +80,12 @@ impl Setup {
         self
     }
 
+    /// Its jobs may not write to its folder. Most tests have jobs that leave signs there.
+    pub(crate) fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
     /// Writes a file into its folder before it starts.
     pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -87,6 +96,16 @@ impl Setup {
     pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// Lets its jobs write to its folder, which the server refuses where its own settings lie there.
+    fn job_write<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let settings = self.files.iter().any(|(name, _)| name.ends_with(".toml"));
+        if self.closed || settings {
+            Vec::new()
+        } else {
+            vec![Path::new("--job-write"), folder]
+        }
     }
 
     /// Starts it, and waits until it is ready.
@@ -140,6 +159,7 @@ impl Server {
             .arg("--work-dir")
             .arg(folder.join("work"))
             .args(&setup.flags)
+            .args(setup.job_write(folder))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", folder)

@@ -54,6 +54,8 @@ impl Remote {
         worker
             .args(["worker", "--server", url, "--log-format", "json"])
             .args(["--cancel-grace-ms", "500"])
+            .arg("--job-write")
+            .arg(folder.path())
             .args(flags)
             .arg("--work-dir")
             .arg(folder.path().join("work"))
