@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Access, access};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::process::outcome::{SpawnError, SpawnErrorKind};
 use crate::process::protocol::Start;
@@ -48,9 +48,7 @@ pub(super) fn launch(start: &Start, pipes: Pipes, confinement: &mut Confinement)
     let cpu_seconds = confinement.limits.cpu_seconds;
     let mut spawn = move || -> io::Result<u32> {
         // The handle is let go: children are waited for all together, orphans included.
-        let pid = command.spawn()?.id();
-        limit_cpu(pid, cpu_seconds);
-        Ok(pid)
+        with_cpu_limit(cpu_seconds, || Ok(command.spawn()?.id()))
     };
     let spawned = if confinement.is_open() {
         spawn()
@@ -91,17 +89,28 @@ fn directory(start: &Start, own: &[OwnedFd]) -> PathBuf {
 /// How long a program that used up its processor time has to end by itself, in seconds of that time.
 const CPU_GRACE: u64 = 1;
 
-/// A few microseconds go by before this holds, which an hour's limit does not notice.
-fn limit_cpu(pid: u32, seconds: Option<u64>) {
-    let (Some(seconds), Some(pid)) = (seconds, Pid::from_raw(pid.cast_signed())) else {
-        return;
+/// Does something that starts a program, which is born with this limit on its processor time.
+///
+/// The limit that ends a program by a signal is this process's own for that moment, so nothing that a program starts can
+/// come before it. A lower bound for the one that kills cannot be taken back, so each program gets it right after.
+fn with_cpu_limit(seconds: Option<u64>, spawn: impl FnOnce() -> io::Result<u32>) -> io::Result<u32> {
+    let Some(seconds) = seconds else {
+        return spawn();
     };
-    let limit = Rlimit {
-        current: Some(seconds),
-        maximum: Some(seconds.saturating_add(CPU_GRACE)),
-    };
-    // It can have ended already; and with less than that as its limit it needs no other.
-    let _ = prlimit(Some(pid), Resource::Cpu, limit);
+    let own = getrlimit(Resource::Cpu);
+    let current = Some(own.maximum.map_or(seconds, |maximum| maximum.min(seconds)));
+    setrlimit(Resource::Cpu, Rlimit { current, ..own })?;
+    let spawned = spawn();
+    let restored = setrlimit(Resource::Cpu, own);
+    let pid = spawned?;
+    let last = seconds.saturating_add(CPU_GRACE);
+    let maximum = Some(own.maximum.map_or(last, |maximum| maximum.min(last)));
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        // It can have ended already.
+        let _ = prlimit(Some(pid), Resource::Cpu, Rlimit { current, maximum });
+    }
+    restored?;
+    Ok(pid)
 }
 
 fn no_walls(error: &io::Error) -> SpawnError {

@@ -15,13 +15,14 @@ use crate::process::outcome::{Exit, Usage};
 static CHILD_EVENTS: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Signals that a terminal or a service manager sends to whole groups: the spawner outlives them, because it is the
-/// server that decides when programs are to stop, and the server's end is noticed by the socket. The limit on files holds
-/// for the spawner too, which writes none but its last words to the server's log.
-const SURVIVED: [i32; 5] = [
+/// server that decides when programs are to stop, and the server's end is noticed by the socket. Limits that
+/// programs are born with hold for the spawner too, and it has nothing to end for them.
+const SURVIVED: [i32; 6] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
     libc::SIGTERM,
+    libc::SIGXCPU,
     libc::SIGXFSZ,
 ];
 

@@ -115,21 +115,25 @@ async fn a_bomb_of_forks_ends_with_its_job(db: TestDb) {
     // The kernel counts processes by user: only root can give jobs one of their own. For anybody else the bomb is one
     // that stops by itself, and the end is the same.
     let root = rustix::process::geteuid().is_root();
+    let uid = 3_000_000 + std::process::id();
     let mut setup = Setup::new(&db);
     if root {
-        setup = setup
-            .flag("--run-as", 3_999_998)
-            .flag("--job-processes", 60)
-            .closed();
+        setup = setup.flag("--run-as", uid).flag("--job-processes", 60).closed();
     }
     let app = setup.start().await;
     if root {
         open_to_all(app.folder());
     }
-    let line = "bomb() { bomb & bomb & sleep 1000; }; trap '' TERM; n=0; while [ $n -lt 40 ]; do (sleep 1000) & n=$((n+1)); done; \
-                echo armed; [ $(id -u) = 3999998 ] && bomb 2> /dev/null; sleep 1000";
-    let command = json!({ "exec": { "program": "dash", "args": ["-c", line] } });
-    let bomb = app.run(json!({ "command": command, "timeoutMs": 1_500 })).await;
+    let line = "bomb() { bomb & bomb & sleep 1000; }; trap '' TERM; n=0
+        while [ $n -lt 40 ]; do sleep 1000 & n=$((n+1)); done; echo armed
+        if [ $FOREVER = yes ]; then (bomb) 2> /dev/null & fi; exec sleep 1000";
+    let forever = if root { "yes" } else { "no" };
+    let bomb = app
+        .run(json!({
+            "command": { "exec": { "program": "dash", "args": ["-c", line] } }, "timeoutMs": 1_500,
+            "env": [{ "name": "FOREVER", "value": forever }],
+        }))
+        .await;
     let job = app.ended(&bomb).await;
     assert_eq!(
         (&job["status"], &job["stdout"]),
@@ -145,7 +149,7 @@ async fn a_bomb_of_forks_ends_with_its_job(db: TestDb) {
                 json!({}),
             ))
             .await;
-        let expected = "3999998\n3999998\n3999998\n3999998\n3999998\n";
+        let expected = format!("{uid}\n").repeat(5);
         assert_eq!((&job["stdout"], &job["output"]), (&json!(expected), &json!({})));
         for _ in 0..2 {
             let line = "id -u; stat -c %u .; echo more >> file; wc -l < file";
@@ -153,7 +157,10 @@ async fn a_bomb_of_forks_ends_with_its_job(db: TestDb) {
                 .completed(shell_with(line, json!({ "workingDir": "of/them" })))
                 .await;
             assert!(
-                job["stdout"].as_str().unwrap().starts_with("3999998\n3999998\n"),
+                job["stdout"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with(&format!("{uid}\n{uid}\n")),
                 "{job:#}"
             );
         }

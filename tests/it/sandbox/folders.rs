@@ -93,8 +93,8 @@ async fn a_folder_is_removed_and_what_it_links_to_stays(db: TestDb) {
             r#"ln -s "$HOME/kept" link; mkdir -p a/b; ln -s ../../../../../../kept a/b/link"#,
             r#"rm -rf ../tmp && ln -s "$HOME/kept" ../tmp; cd / && rmdir "$PWD_OF_JOB" && ln -s "$HOME/kept" "$PWD_OF_JOB""#,
             r#"mkdir -p a/b/c; touch a/b/c/f; ln -s "$HOME/kept" a/b/l; chmod 0 a/b/c a/b a . .."#,
-            "python3 -c 'import os\nfor n in range(5000): os.mkdir(\"d\"); os.chdir(\"d\")'",
-            "seq -f f%g 20000 | xargs touch",
+            "python3 -c 'import os\nfor n in range(2000): os.mkdir(\"d\"); os.chdir(\"d\")'",
+            "seq -f f%g 5000 | xargs touch",
         ] {
             let line = format!("PWD_OF_JOB=$PWD; {line}");
             let id = app.run(shell_with(&line, json!({}))).await;

@@ -55,7 +55,7 @@ impl Remote {
             .args(["worker", "--server", url, "--log-format", "json"])
             .args(["--cancel-grace-ms", "500"])
             .arg("--job-write")
-            .arg(folder.path())
+            .arg(std::env::temp_dir())
             .args(flags)
             .arg("--work-dir")
             .arg(folder.path().join("work"))
