@@ -1,4 +1,5 @@
 //! What programs are kept from, by programs that try.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -218,7 +219,8 @@ async fn a_program_reaches_neither_its_spawner_nor_another_program() {
     spec.current_dir = place.at("shared");
     spec.writable = vec![place.at("shared")];
     let (stop, controls) = runql::process::controls();
-    let victim = tokio::spawn(async move { crate::support::run_with(&mut other, spec, controls).await });
+    let mut victim = tokio::task::JoinSet::new();
+    victim.spawn(async move { crate::support::run_with(&mut other, spec, controls).await });
     crate::support::wait_until_async("the other program runs", || {
         std::fs::read_to_string(place.at("shared/pid")).is_ok_and(|text| text.ends_with('\n'))
     })
@@ -272,10 +274,10 @@ print('done', found)
     // `kill -1` means everybody that may be signalled: only itself.
     let ran = run(&mut slot, place.own(bash("kill -9 -1; kill -9 0"))).await;
     assert_eq!(ran.ended().exit, Exit::Signal(9));
-    assert!(slot.is_alive() && !victim.is_finished());
+    assert!(slot.is_alive() && victim.try_join_next().is_none());
     stop.stop(runql::process::StopCause::Cancelled, Duration::ZERO);
     assert_eq!(
-        victim.await.unwrap().ended().stopped,
+        victim.join_next().await.unwrap().unwrap().ended().stopped,
         Some(runql::process::StopCause::Cancelled)
     );
 }
