@@ -25,8 +25,8 @@
 //! | 1 | [`script`] | which scripts there are, what runs them, which parameters they take |
 //! | 1 | [`pipeline`] | which pipelines there are, what they take, the steps that a run of one has |
 //! | 1 | [`event`] | hints that something changed; never the truth |
-//! | 1 | [`http`], [`graphiql`], [`config`] | transports, the page, the settings |
-//! | 2 | [`auth`] | who somebody is, and what they may do |
+//! | 1 | [`http`], [`graphiql`] | transports, the page |
+//! | 2 | [`config`], [`auth`] | the settings; who somebody is, and what they may do |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //! | 3 | [`executor`] | the service: takes jobs, runs them, tells how they went |
 //! | 3 | [`worker`] | a worker on another machine: knows a server's API and no store |

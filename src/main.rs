@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     if let Some(code) = runql::process::run_spawner_if_asked() {
         return code;
     }
+    keep_memory_private();
     let invocation = match config::parse(std::env::args_os(), &Environment::of_process()) {
         Ok(invocation) => invocation,
         // Clap lays its message out itself; help and the version go to standard output and are no failure.
@@ -59,6 +60,17 @@ fn main() -> ExitCode {
         },
         |()| ExitCode::SUCCESS,
     )
+}
+
+/// Keeps the environment and the memory of this process, which may hold passwords and tokens, from other programs of the
+/// same user: they can neither read nor trace it, and it leaves no core dump.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        complain(format_args!(
+            "other programs of this user can read its memory: {error}"
+        ));
+    }
 }
 
 /// Tells a person at the terminal what went wrong.

@@ -19,7 +19,7 @@ use super::invocation::{Chosen, Environment};
 use super::settings::Config;
 
 /// The file that is read where no other is named, if there is one.
-const DEFAULT_FILE: &str = "runql.toml";
+pub(super) const DEFAULT_FILE: &str = "runql.toml";
 /// The setting that cannot stand in the file that it names.
 const FILE: &str = "config";
 

@@ -11,6 +11,7 @@ use clap::builder::BoolishValueParser;
 use ipnet::IpNet;
 
 use super::database::DatabaseUrl;
+use super::sandbox::Sandboxing;
 use super::values::{
     Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, network, origin, whole,
 };
@@ -32,6 +33,9 @@ pub struct Config {
     /// How jobs are run.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// What jobs are kept from.
+    #[command(flatten)]
+    pub sandbox: Sandboxing,
     /// What one client may ask for.
     #[command(flatten)]
     pub limits: Limits,

@@ -109,7 +109,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(text: &str, allowed: impl fmt::Display) -> Self {
+    pub(super) fn new(text: &str, allowed: impl fmt::Display) -> Self {
         Self {
             text: text.to_owned(),
             allowed: allowed.to_string(),

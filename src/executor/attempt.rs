@@ -44,7 +44,7 @@ impl WorkerSlot {
         let living = self.slot.take().filter(Slot::is_alive);
         let slot = match living {
             Some(slot) => slot,
-            None => Slot::start(&context.spawner).await?,
+            None => Slot::start(&context.spawner, &context.options.sandbox).await?,
         };
         Ok(self.slot.insert(slot))
     }

@@ -159,7 +159,7 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     let known = context.store.reader().jobs(&ids).await?;
     for (id, path) in left {
         if known.get(&id).is_none_or(|job| job.status != JobStatus::Running)
-            && let Err(error) = std::fs::remove_dir_all(&path)
+            && let Err(error) = crate::program::remove_tree(&path)
         {
             tracing::warn!(path = %path.display(), error = %error, "a folder that a dead server left cannot be removed");
         }

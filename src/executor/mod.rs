@@ -191,6 +191,9 @@ pub enum StartError {
     /// This program's own file cannot be named, and the options name no other.
     #[error("the program that supervises processes cannot be found")]
     Spawner(#[source] std::io::Error),
+    /// Jobs cannot be run as the options want them to.
+    #[error("jobs cannot be run as the settings of the sandbox say")]
+    Sandbox(#[source] std::io::Error),
 }
 
 impl StartError {
@@ -199,7 +202,7 @@ impl StartError {
     pub const fn is_unavailable(&self) -> bool {
         match self {
             Self::Open(OpenError::Store(error)) | Self::Store(error) => error.is_unavailable(),
-            Self::Open(_) | Self::Spawner(_) => false,
+            Self::Open(_) | Self::Spawner(_) | Self::Sandbox(_) => false,
         }
     }
 }
@@ -238,7 +241,10 @@ impl Executor {
             options.require_tokens,
         );
         let tokens = tokens.await.map_err(StartError::Store)?;
-        let programs = Programs::of_process();
+        crate::program::check_sandbox(&spawner, &options.sandbox)
+            .await
+            .map_err(StartError::Sandbox)?;
+        let programs = Programs::of_process(options.sandbox.run_as.as_ref());
         let interpreters = Interpreters::new(options.interpreters.clone(), programs.path().to_owned());
         let (commands, orders) = mpsc::channel(COMMANDS);
         let context = Arc::new(Context {

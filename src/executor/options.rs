@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::secrets::SecretSources;
 use crate::auth::TokenFile;
 use crate::domain::{JobKind, Pattern};
+use crate::process::Sandbox;
 
 /// The settings of an [`Executor`](super::Executor). Begin with [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -63,6 +64,8 @@ pub struct Options {
     pub programs: Option<BTreeSet<String>>,
     /// Where the secrets are that jobs ask for by name.
     pub secrets: SecretSources,
+    /// What jobs are kept from, and as whom they run. Name the files of the store in [`Sandbox::hidden`].
+    pub sandbox: Sandbox,
     /// The program that supervises processes: this one, unless a test says otherwise.
     pub spawner: Option<PathBuf>,
 }
@@ -103,6 +106,7 @@ impl Options {
             require_tokens: false,
             programs: None,
             secrets: SecretSources::default(),
+            sandbox: Sandbox::default(),
             spawner: None,
         }
     }

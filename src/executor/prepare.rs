@@ -30,6 +30,7 @@ pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
         job.id,
         job.attempt,
         job.working_dir.as_deref(),
+        context.options.sandbox.run_as.as_ref(),
     )
     .map_err(|error| spawn_failed(format!("the working directory cannot be made: {error}")))?;
     match spec(context, job, &workspace) {
@@ -94,6 +95,7 @@ fn spec(context: &Context, job: &Job, workspace: &Workspace) -> Result<(Spec, Ve
     };
     let mut spec = Spec::new(program, &workspace.current_dir);
     spec.args = args;
+    spec.writable = workspace.writable();
     let mut secrets = Vec::new();
     spec.env = environment(context, job, workspace, &mut secrets)?;
     spec.stdin = Some(document(job).to_string().into_bytes());

@@ -291,6 +291,7 @@ impl Run<'_> {
             leaked: end.leaked,
             unkillable: end.unkillable,
             usage: end.usage,
+            limits: self.guard.slot.limits,
         })
     }
 

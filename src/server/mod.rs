@@ -253,6 +253,7 @@ fn options(config: &Config) -> anyhow::Result<Options> {
     let database_url = config.storage.database_url.with_password().to_owned();
     let file = config.server.access.tokens_file.as_deref();
     Ok(Options {
+        sandbox: config.sandbox().map_err(anyhow::Error::msg)?,
         pipelines_dir: config.scripts.pipelines_dir.clone(),
         interpreters: config.scripts.interpreters(),
         agents: config.scripts.agents(),

@@ -17,6 +17,7 @@ mod life;
 mod live;
 mod page;
 mod rules;
+mod sandbox;
 mod schema;
 mod store;
 mod support;

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("script", &["domain", "telemetry"]),
     ("pipeline", &["domain", "script"]),
     ("event", &["domain"]),
-    ("config", &["domain", "telemetry"]),
+    ("config", &["domain", "process", "telemetry"]),
     ("http", &["telemetry"]),
     ("graphiql", &[]),
     ("program", &["domain", "process"]),

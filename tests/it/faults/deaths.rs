@@ -113,6 +113,11 @@ async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
         world.goes_on(3).await;
         app.signal("TERM");
     }
+    // On a busy machine it takes its time until the load comes to the rarest of them.
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while app.is_running() && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(
         app.exit().await,
         None,

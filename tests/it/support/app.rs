@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     listen: &'static str,
     /// Files in its folder before it starts: their names and texts.
     files: Vec<(String, String)>,
+    /// Whether its jobs may write nothing but their own folders, as it is for everybody who does not say otherwise.
+    closed: bool,
 }
 
 impl Setup {
@@ -54,6 +56,7 @@ impl Setup {
             through: None,
             listen: ANY_PORT,
             files: Vec::new(),
+            closed: false,
         }
     }
 
@@ -86,6 +89,12 @@ impl Setup {
         self
     }
 
+    /// Its jobs may not write to its folder. Most tests have jobs that leave signs there.
+    pub(crate) fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
     /// Writes a file into its folder before it starts.
     pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -100,6 +109,16 @@ impl Setup {
 
     fn database_url(&self) -> &str {
         self.through.as_deref().unwrap_or(self.db.url())
+    }
+
+    /// Lets its jobs write to its folder, which the server refuses where its own settings lie there.
+    fn job_write<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let settings = self.files.iter().any(|(name, _)| name.ends_with(".toml"));
+        if self.closed || settings {
+            Vec::new()
+        } else {
+            vec![Path::new("--job-write"), folder]
+        }
     }
 
     /// Starts it, and waits until it is ready.
@@ -155,6 +174,7 @@ impl Server {
             .arg("--work-dir")
             .arg(folder.join("work"))
             .args(&setup.flags)
+            .args(setup.job_write(folder))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", folder)
@@ -388,6 +408,11 @@ impl TestApp {
             .args(["-s", name, &self.pid().to_string()])
             .status();
         assert!(sent.unwrap().success());
+    }
+
+    /// Whether the server is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.server.child.try_wait(), Ok(None))
     }
 
     /// Waits until the server has ended by itself, and gives its code.
