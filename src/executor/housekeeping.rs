@@ -10,7 +10,7 @@ use super::time::{chance, now};
 use crate::domain::{JobStatus, Timestamp};
 use crate::store::{
     BackAgain, Backend, CleanupBatch, CleanupFilter, EndResult, ExpireLeases, PromoteDue, StoreError,
-    SweepPlans,
+    SweepPlans, Whose,
 };
 use crate::telemetry::chain;
 
@@ -61,12 +61,17 @@ pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
 pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     let shortest = Duration::from_millis(25);
     let period = (context.options.lease / 4).clamp(shortest, LOOK);
+    // A server that has its file to itself knows that its own jobs run, however long it could not say so.
+    let whose = match context.store.backend() {
+        Backend::Sqlite => Whose::Registered,
+        Backend::Postgres => Whose::All,
+    };
     loop {
         let looked = async {
             let reader = context.store.reader();
             // A look that finds nothing needs no transaction.
             if reader.next_expiry().await?.is_some_and(|end| end < now()) {
-                end_expired(&context, now(), false).await?;
+                end_expired(&context, now(), whose).await?;
             }
             if context.store.backend() == Backend::Postgres {
                 context.store.writer().write(SweepPlans { now: now() }).await?;
@@ -87,12 +92,12 @@ pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) -> Result<usize, StoreError> {
+async fn end_expired(context: &Context, before: Timestamp, whose: Whose) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
         let operation = ExpireLeases {
             before,
-            internal_only,
+            whose,
             now: now(),
             jitter: chance(),
         };
@@ -123,7 +128,7 @@ async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) 
 pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     if context.store.backend() == Backend::Sqlite {
         // The lock on the file says that no other server lives, so nobody holds these jobs.
-        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), true).await?;
+        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), Whose::Servers).await?;
         if ended > 0 {
             tracing::warn!(
                 jobs = ended,

@@ -13,6 +13,7 @@ mod clients;
 mod embed;
 mod life;
 mod live;
+mod outage;
 mod page;
 mod rules;
 mod schema;

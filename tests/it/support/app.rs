@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     through: Option<String>,
     /// Files in its folder before it starts: their names and texts.
     files: Vec<(String, String)>,
+    /// What the server's command is handed to, which becomes the server.
+    prefix: Vec<String>,
 }
 
 impl Setup {
@@ -51,7 +53,14 @@ impl Setup {
             env: Vec::new(),
             through: None,
             files: Vec::new(),
+            prefix: Vec::new(),
         }
+    }
+
+    /// Starts the server by another program, which prepares its surroundings and becomes it.
+    pub(crate) fn by(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        self
     }
 
     /// Reaches the database at another address: that of a forwarder.
@@ -124,8 +133,14 @@ struct Server {
 
 impl Server {
     async fn start(setup: &Setup, folder: &Path, listen: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runql"));
+        let mut words = setup
+            .prefix
+            .iter()
+            .map(String::as_str)
+            .chain([env!("CARGO_BIN_EXE_runql")]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .arg("serve")
             .args([
                 "--listen",
