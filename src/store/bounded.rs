@@ -5,7 +5,7 @@
 //! used again. A SQLite file has no such bound: its disk answers or fails, and a write to it cannot be taken back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -63,7 +63,11 @@ async fn within<T>(
     answer: impl Future<Output = Result<T, DbErr>> + Send,
 ) -> Result<T, DbErr> {
     let Some(bound) = bound else {
-        return answer.await;
+        let answered = answer.await;
+        if answered.is_err() {
+            distrust.spoil();
+        }
+        return answered;
     };
     let unanswered = Unanswered(distrust);
     let answered = tokio::time::timeout(bound, answer).await;
@@ -132,6 +136,8 @@ pub(super) struct Distrust {
     since: Instant,
     /// Until when, in milliseconds after `since`.
     until: Arc<AtomicU64>,
+    /// Whether a statement has failed on the connection that comes back next.
+    spoiled: Arc<AtomicBool>,
 }
 
 impl Default for Distrust {
@@ -139,6 +145,7 @@ impl Default for Distrust {
         Self {
             since: Instant::now(),
             until: Arc::default(),
+            spoiled: Arc::default(),
         }
     }
 }
@@ -155,6 +162,17 @@ impl Distrust {
 
     fn lasts(&self) -> bool {
         self.now() < Duration::from_millis(self.until.load(Ordering::Relaxed))
+    }
+
+    fn spoil(&self) {
+        self.spoiled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a connection to SQLite can be used again. After some errors, a full disk among them, SQLite has ended the
+    /// transaction by itself; the driver does not see that, takes the next one for a part of it, and what is committed
+    /// then never reaches the disk. So no connection outlives an error.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.spoiled.swap(false, Ordering::Relaxed)
     }
 
     /// Asks a connection before it is used, where it was idle for long. An error makes the pool open another.
