@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The least time between two looks, so that a flood of hints costs no more than a look in a while.
 const REST: Duration = Duration::from_millis(5);
 
+/// How often to look whether a newer version has changed the tables.
+const LOOK_AT_VERSION: Duration = Duration::from_secs(2);
+
 /// How often old jobs are looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 
@@ -162,6 +165,40 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A newer version of this program has changed the tables.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the database was migrated by a newer version of runql, so this one ends in order: start the newer one here too"
+)]
+pub(super) struct Outdated;
+
+/// Ends this server where a newer version has changed the tables. Until it has looked it goes on; that is safe, since a
+/// migration leaves all that the version before it reads and writes as it was.
+pub(super) async fn end_where_outdated(
+    context: Arc<Context>,
+    stop: CancellationToken,
+) -> Result<(), Outdated> {
+    if context.store.backend() == Backend::Sqlite {
+        // Nobody else has the file.
+        stop.cancelled().await;
+        return Ok(());
+    }
+    loop {
+        match context.store.is_outdated().await {
+            Ok(true) => return Err(Outdated),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %chain(&error), "the version of the tables cannot be read"),
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(LOOK_AT_VERSION))
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes ended jobs that are older than the settings keep them.

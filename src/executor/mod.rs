@@ -264,6 +264,10 @@ impl Executor {
         spawn(supervisor, "leases", context, keeper::keep);
         spawn(supervisor, "expired", context, housekeeping::expire);
         spawn(supervisor, "due", context, housekeeping::promote);
+        let outdated = Arc::clone(context);
+        supervisor.spawn("version", move |stop| {
+            housekeeping::end_where_outdated(outdated, stop)
+        });
         if let Some(age) = context.options.retention {
             spawn(supervisor, "retention", context, async move |context, stop| {
                 housekeeping::retain(context, age, stop).await;

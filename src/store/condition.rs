@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sea_orm::ConnectionTrait;
 
-use super::connect::Store;
+use super::connect::{Store, has_unknown};
+use super::dialect;
 use super::error::StoreError;
 use super::trouble::Trouble;
 use super::tx::Tx;
@@ -46,6 +47,26 @@ impl Operation for TryOut {
 }
 
 impl Store {
+    /// Whether a newer version of this program has changed the tables since this one opened them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the database failed.
+    pub async fn is_outdated(&self) -> Result<bool, StoreError> {
+        let db = &self.reader().db;
+        let sql = dialect::statement(
+            db.get_database_backend(),
+            "SELECT version FROM seaql_migrations",
+            [],
+        );
+        let rows = db.query_all_raw(sql).await?;
+        let applied: Vec<String> = rows
+            .iter()
+            .map(|row| row.try_get("", "version"))
+            .collect::<Result<_, _>>()?;
+        Ok(has_unknown(applied.iter().map(String::as_str)))
+    }
+
     /// Whether the database can be read and written: how long it took to answer the smallest question, or what is in
     /// the way. `patience` bounds the whole.
     ///

@@ -198,7 +198,7 @@ impl Store {
     }
 }
 
-fn backend_of(url: &str) -> Result<Backend, OpenError> {
+pub(super) fn backend_of(url: &str) -> Result<Backend, OpenError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Backend::Postgres)
     } else if url.starts_with("sqlite:") && !url.contains(":memory:") {
@@ -250,6 +250,11 @@ async fn connect(
             wanted
                 .idle_timeout(None::<Duration>)
                 .max_lifetime(None::<Duration>);
+            let distrust = distrust.clone();
+            wanted.map_sqlx_sqlite_pool_opts(move |pool| {
+                let distrust = distrust.clone();
+                pool.after_release(move |_, _| Box::pin(std::future::ready(Ok(distrust.is_whole()))))
+            });
             wanted.map_sqlx_sqlite_opts(|sqlite| {
                 sqlite
                     .create_if_missing(true)
@@ -347,14 +352,19 @@ async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
     let applied = Migrator::get_migration_models(db)
         .await
         .map_err(StoreError::from)?;
-    if applied
-        .iter()
-        .any(|one| known.iter().all(|ours| ours.name() != one.version))
-    {
+    if has_unknown(applied.iter().map(|one| one.version.as_str())) {
         return Err(OpenError::Newer);
     }
     if applied.len() < known.len() {
         Migrator::up(db, None).await.map_err(StoreError::from)?;
     }
     Ok(())
+}
+
+/// Whether one of these migrations is not one of ours.
+pub(super) fn has_unknown<'a>(applied: impl IntoIterator<Item = &'a str>) -> bool {
+    let known = Migrator::migrations();
+    applied
+        .into_iter()
+        .any(|version| known.iter().all(|ours| ours.name() != version))
 }

@@ -15,6 +15,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `connect`, `file`, `sockets` | opening, migrating, the lock on a SQLite file |
+//! | `backup` | a copy of a SQLite file under a running server |
 //! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
@@ -22,6 +23,7 @@
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
 //! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
 
+mod backup;
 mod bounded;
 mod cancel;
 mod cleanup;
@@ -55,6 +57,7 @@ mod tx;
 mod worker;
 mod writer;
 
+pub use backup::{BackupError, backup};
 pub use cancel::{CancelJob, Cancelled};
 pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter};
 pub use connect::{Backend, OpenError, Store, StoreOptions};

@@ -2,8 +2,10 @@
 //! when it is back, and has lost nothing that it answered.
 
 mod disk;
+mod file;
 mod leases;
 mod restart;
+mod upgrade;
 mod wire;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::{get, in_trouble, runs, under_load, well};
+use super::{Sent, get, in_trouble, runs, send, under_load, well};
 use crate::life::{printed, shell, shell_with};
 use crate::support::app::Setup;
 use crate::support::db::TestDb;
@@ -211,31 +211,26 @@ async fn a_lost_node_holds_up_nobody(db: TestDb) {
     let wire = Forwarder::cut_off(&db).await;
     wire.mend();
     let near = Setup::new(&db).start().await;
+    // Its only worker is stopped, so that its first commit with an event is the one that is asked for here.
+    let far = Setup::new(&db)
+        .through(wire.url())
+        .flag("--auto-start-workers", false)
+        .start()
+        .await;
     wire.lose_after("pg_advisory_xact_lock");
-    let far = Setup::new(&db).through(wire.url()).launch().await;
-    until("the lock is taken", async || {
-        if wire.sprung() {
-            return Ok(());
-        }
-        let query = "mutation { run(input: { command: { shell: { command: \"true\" } } }) { job { id } } }";
-        let body = json!({ "query": query });
-        // Its answer comes late or not at all.
-        let sent = far
-            .http()
-            .post(format!("{}/graphql", far.url()))
-            .json(&body)
-            .send();
-        tokio::time::timeout(Duration::from_millis(200), sent)
-            .await
-            .map(drop)
-            .map_err(|_| "no answer")
-            .and(Err("not yet"))
-    })
-    .await;
-    runs(&near, true, 1).await;
+    let asked = send(&far, "lost".to_owned());
+    let (asked, ()) = tokio::join!(asked, async {
+        until(
+            "the lock is taken",
+            async || if wire.sprung() { Ok(()) } else { Err(()) },
+        )
+        .await;
+        runs(&near, true, 1).await;
+    });
+    assert!(matches!(asked, Sent::Refused(_, false)), "{asked:?}");
     wire.mend();
     far.ready().await;
-    far.completed(shell("echo back")).await;
+    near.completed(shell("echo back")).await;
     far.stop().await;
     near.stop().await;
 }

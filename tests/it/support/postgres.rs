@@ -57,21 +57,26 @@ impl OwnPostgres {
 
     /// Kills all of its processes at once, as a machine that goes down does.
     pub(crate) async fn crash(&mut self) {
-        let postmaster = self.server.id().unwrap();
-        machine::signal(postmaster, "STOP");
-        for pid in machine::children(postmaster) {
-            machine::signal(pid, "KILL");
-        }
+        self.signal_all("STOP");
+        self.signal_all("KILL");
         self.stop("KILL").await;
     }
 
     /// Stops or continues all of its processes: STOP, CONT.
-    pub(crate) fn signal_all(&self, signal: &str) {
+    pub(crate) fn signal_all(&self, name: &str) {
         let postmaster = self.server.id().unwrap();
-        // First itself, so that it has no new children afterwards.
-        machine::signal(postmaster, signal);
+        // Whoever is stopped makes no more children.
+        if name == "STOP" {
+            machine::signal(postmaster, name);
+        }
         for pid in machine::children(postmaster) {
-            machine::signal(pid, signal);
+            // It may have ended by itself.
+            let _ = std::process::Command::new("kill")
+                .args(["-s", name, &pid.to_string()])
+                .output();
+        }
+        if name == "CONT" {
+            machine::signal(postmaster, name);
         }
     }
 
