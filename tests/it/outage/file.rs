@@ -93,9 +93,10 @@ async fn a_backup_under_load_has_all_that_was_answered_before() {
             .as_str()
             .unwrap()
             .to_owned();
-        let events = "query($id: ID!) { job(id: $id) { events(last: 1) { edges { cursor } } } }";
-        let cursor =
-            app.data(events, json!({ "id": done })).await["job"]["events"]["edges"][0]["cursor"].clone();
+        let events = "query($id: ID!) { job(id: $id) { events(first: 100) { edges { cursor } } } }";
+        let found = app.data(events, json!({ "id": done })).await;
+        let edges = found["job"]["events"]["edges"].as_array().unwrap();
+        let cursor = edges.last().unwrap()["cursor"].clone();
         let once = app.shell("echo up; sleep 1000").await;
         let line = r#"echo up; [ "$RUNQL_ATTEMPT" = 2 ] || sleep 1000"#;
         let twice = app

@@ -129,9 +129,8 @@ async fn send(app: &TestApp, queue: String) -> Sent {
     Sent::Stored(queue)
 }
 
-/// Asks for jobs without a pause, eight at a time, as long as `during` takes, and then holds what is stored against what
-/// was answered. Gives how many were stored, refused, and left open.
-async fn under_load(app: &TestApp, db: &TestDb, during: impl Future<Output = ()>) -> (usize, usize, usize) {
+/// Asks for jobs without a pause, eight at a time, as long as `during` takes.
+async fn load(app: &TestApp, during: impl Future<Output = ()>) -> Vec<Sent> {
     let enough = CancellationToken::new();
     let load = async {
         let clients = (0..8).map(async |client| {
@@ -144,17 +143,24 @@ async fn under_load(app: &TestApp, db: &TestDb, during: impl Future<Output = ()>
             }
             sent
         });
-        futures_util::future::join_all(clients)
-            .await
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
+        futures_util::future::join_all(clients).await
     };
     let during = async {
         during.await;
         enough.cancel();
     };
     let (sent, ()) = tokio::join!(load, during);
+    sent.into_iter().flatten().collect()
+}
+
+/// As [`load`], and then holds what is stored against what was answered. Gives how many were stored, refused, and left
+/// open.
+async fn under_load(app: &TestApp, db: &TestDb, during: impl Future<Output = ()>) -> (usize, usize, usize) {
+    let sent = load(app, during).await;
+    compare(sent, db).await
+}
+
+async fn compare(sent: Vec<Sent>, db: &TestDb) -> (usize, usize, usize) {
     let raw = db.raw().await;
     let stored: BTreeSet<String> = texts(&raw, "SELECT queue FROM job WHERE queue LIKE 'load-%'")
         .await

@@ -63,7 +63,7 @@ impl OwnDisk {
     }
 
     /// A file of the folder as the server sees it.
-    pub(crate) fn within(&self, app: &TestApp, name: &str) -> PathBuf {
+    fn within(&self, app: &TestApp, name: &str) -> PathBuf {
         let folder = self.folder.path().strip_prefix("/").unwrap();
         PathBuf::from(format!("/proc/{}/root", app.pid()))
             .join(folder)
@@ -89,12 +89,34 @@ impl OwnDisk {
 
     /// Makes what was read-only as it was.
     pub(crate) fn make_writable(&self, app: &TestApp, path: &Path) {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &app.pid().to_string(), "--mount"]);
-        if !is_root() {
-            command.args(["--user", "--preserve-credentials"]);
-        }
-        let ended = command.args(["umount", "--lazy"]).arg(path).status().unwrap();
+        let ended = enter(app).args(["umount", "--lazy"]).arg(path).status().unwrap();
         assert!(ended.success(), "{ended}");
     }
+
+    /// A copy of the database that everybody sees, in the server's own folder.
+    pub(crate) fn copy(&self, app: &TestApp) -> TestDb {
+        let copy = app.folder().join("copy.db");
+        let ended = enter(app)
+            .args([
+                env!("CARGO_BIN_EXE_runql"),
+                "backup",
+                "--database-url",
+                self.db().url(),
+            ])
+            .arg(&copy)
+            .status()
+            .unwrap();
+        assert!(ended.success(), "{ended}");
+        TestDb::at(format!("sqlite://{}", copy.display()))
+    }
+}
+
+/// Runs a command where the server is.
+fn enter(app: &TestApp) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &app.pid().to_string(), "--mount"]);
+    if !is_root() {
+        command.args(["--user", "--preserve-credentials"]);
+    }
+    command
 }
