@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation, TokenCommand};
-use runql::store::{Store, StoreOptions};
+use runql::store::{self, Store, StoreOptions};
 use runql::telemetry::{LogFilter, LogFormat};
 use runql::worker::WorkerError;
 use runql::{server, telemetry, worker};
@@ -50,6 +50,10 @@ fn main() -> ExitCode {
         Invocation::Token(config, command) => {
             runtime().and_then(|runtime| runtime.block_on(token(*config, command)))
         }
+        Invocation::Backup(config, file) => runtime().and_then(|runtime| {
+            let url = config.storage.database_url.with_password();
+            Ok(runtime.block_on(store::backup(url, &file))?)
+        }),
         Invocation::Schema => schema(),
         Invocation::CheckConfig(settings) => print_settings(&settings),
     };

@@ -1,4 +1,8 @@
 //! The changes that make the store what it is, in order. `runql serve` applies them by itself.
+//!
+//! While an upgrade rolls over many nodes, servers of the version before go on for a moment on tables that are changed
+//! already. So a migration only adds: what the version before reads stays, and what it writes is still accepted, which
+//! means that a new column has a default or may be null. What is no longer used is dropped one version later.
 
 pub use sea_orm_migration::prelude::*;
 

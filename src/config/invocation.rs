@@ -1,9 +1,10 @@
 //! What the program was asked to do: the subcommand, and the settings that it runs with.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Args, Command};
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Args, Command};
 
 use super::error::{ConfigError, Origin, usage};
 use super::layers::{Layers, given_only};
@@ -20,6 +21,8 @@ pub enum Invocation {
     Migrate(Box<Config>),
     /// Make, list or change tokens.
     Token(Box<Config>, TokenCommand),
+    /// Copy the store to this file.
+    Backup(Box<Config>, PathBuf),
     /// Run jobs for a server on another machine.
     Worker(Box<Worker>),
     /// Print the schema.
@@ -109,10 +112,20 @@ pub fn parse(
             let command = command.transpose()?.unwrap_or(TokenCommand::List { all: false });
             Invocation::Token(Box::new(layers.config), command)
         }
+        Some(("backup", matches)) => {
+            let file = matches
+                .get_one::<PathBuf>(BACKUP_FILE)
+                .cloned()
+                .unwrap_or_default();
+            Invocation::Backup(Box::new(layers.config), file)
+        }
         Some(("check-config", _)) => Invocation::CheckConfig(layers.chosen()),
         _ => Invocation::Serve(Box::new(layers.config)),
     })
 }
+
+/// The argument that names the file of a backup.
+const BACKUP_FILE: &str = "file";
 
 fn read(arguments: &[OsString]) -> Result<ArgMatches, ConfigError> {
     given_only(command())
@@ -141,6 +154,17 @@ fn command() -> Command {
         .subcommand(settings("serve").about("Serve the API, which also brings the store to this version's form"))
         .subcommand(settings("migrate").about("Bring the store to this version's form, and exit"))
         .subcommand(super::token::command(settings))
+        .subcommand(
+            settings("backup")
+                .about("Copy a SQLite store to a new file, while a server may be using it")
+                .arg(
+                    Arg::new(BACKUP_FILE)
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(ValueParser::path_buf())
+                        .help("The file to make; it must not be there yet"),
+                ),
+        )
         .subcommand(
             Worker::augment_args(Command::new("worker"))
                 .mut_args(|arg| arg.hide_env_values(true))

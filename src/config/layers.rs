@@ -260,9 +260,11 @@ fn add_to<T: PartialEq>(mut below: Vec<T>, entries: &mut Vec<T>) {
 pub(super) fn given_only(command: Command) -> Command {
     command
         .mut_args(|arg| {
+            // What is no setting has no other place to be given in.
+            let required = arg.is_positional() && arg.is_required_set();
             arg.env(Resettable::<OsStr>::Reset)
                 .default_value(Resettable::<OsStr>::Reset)
-                .required(false)
+                .required(required)
         })
         .mut_subcommands(given_only)
 }

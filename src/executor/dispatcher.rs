@@ -21,7 +21,7 @@ use super::pool::{MOST_WORKERS, PoolChange, PoolCommand, PoolError, PoolState};
 use super::time::now;
 use crate::domain::{Job, WorkerId};
 use crate::failpoint::failpoint;
-use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, StoreError};
+use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::chain;
 
 /// How often to look for work without a hint: another node's hint may be lost.
@@ -104,7 +104,8 @@ impl Dispatcher {
     /// Claims for every free worker. Tells whether there may be more for those that are still free.
     async fn claim(&mut self) -> bool {
         // Taken before the lease, so that it is over before that.
-        let held_until = self.context.held_until(Instant::now());
+        let asked = Instant::now();
+        let held_until = self.context.held_until(asked);
         let now = now();
         let workers: Vec<WorkerId> = self.idle.iter().map(|worker| worker.member.id).collect();
         let wanted = workers.len();
@@ -134,6 +135,11 @@ impl Dispatcher {
             failpoint!("claim.answered");
         }
         let full = claimed.len() == wanted;
+        if asked.elapsed() >= self.context.options.lease / 2 {
+            // The lease began when the claim was made, and another node may take the jobs before it is renewed.
+            self.give_back_late(claimed).await;
+            return full;
+        }
         for job in claimed {
             let Some(place) = self
                 .idle
@@ -155,6 +161,22 @@ impl Dispatcher {
             self.tasks.insert(task, (member, job));
         }
         full
+    }
+
+    /// Gives jobs back whose claim was answered so late that this node may not start them.
+    async fn give_back_late(&self, claimed: Vec<Job>) {
+        for job in claimed {
+            tracing::warn!(job.id = %job.id, "claimed too slowly to be started; it goes back to the queue");
+            let id = job.id;
+            let release = ReleaseJob {
+                job: Arc::new(job),
+                now: now(),
+            };
+            if let Err(error) = self.context.store.writer().write(release).await {
+                // The keeper finds it held and not run, and gives it back.
+                tracing::warn!(job.id = %id, error = %chain(&error), "a job could not be given back");
+            }
+        }
     }
 
     async fn take_back(&mut self, worker: WorkerSlot) {

@@ -11,7 +11,7 @@ use crate::domain::{JobStatus, Timestamp};
 use crate::failpoint::failpoint;
 use crate::store::{
     BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, MOST_AT_ONCE,
-    Place, PromoteDue, StoreError, SweepPlans,
+    Place, PromoteDue, StoreError, SweepPlans, Whose,
 };
 use crate::telemetry::chain;
 
@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The least time between two looks, so that a flood of hints costs no more than a look in a while.
 const REST: Duration = Duration::from_millis(5);
+
+/// How often to look whether a newer version has changed the tables.
+const LOOK_AT_VERSION: Duration = Duration::from_secs(2);
 
 /// How often old jobs are looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
@@ -68,12 +71,17 @@ pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
 pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     let shortest = Duration::from_millis(25);
     let period = (context.options.lease / 4).clamp(shortest, LOOK);
+    // A server that has its file to itself knows that its own jobs run, however long it could not say so.
+    let whose = match context.store.backend() {
+        Backend::Sqlite => Whose::Registered,
+        Backend::Postgres => Whose::All,
+    };
     loop {
         let looked = async {
             let reader = context.store.reader();
             // A look that finds nothing needs no transaction.
             if reader.next_expiry().await?.is_some_and(|end| end < now()) {
-                end_expired(&context, now(), false).await?;
+                end_expired(&context, now(), whose).await?;
             }
             if context.store.backend() == Backend::Postgres {
                 context.store.writer().write(SweepPlans { now: now() }).await?;
@@ -94,12 +102,12 @@ pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) -> Result<usize, StoreError> {
+async fn end_expired(context: &Context, before: Timestamp, whose: Whose) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
         let operation = ExpireLeases {
             before,
-            internal_only,
+            whose,
             now: now(),
             jitter: chance(),
         };
@@ -130,7 +138,7 @@ async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) 
 pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     if context.store.backend() == Backend::Sqlite {
         // The lock on the file says that no other server lives, so nobody holds these jobs.
-        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), true).await?;
+        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), Whose::Servers).await?;
         if ended > 0 {
             tracing::warn!(
                 jobs = ended,
@@ -165,6 +173,40 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A newer version of this program has changed the tables.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the database was migrated by a newer version of runql, so this one ends in order: start the newer one here too"
+)]
+pub(super) struct Outdated;
+
+/// Ends this server where a newer version has changed the tables. Until it has looked it goes on; that is safe, since a
+/// migration leaves all that the version before it reads and writes as it was.
+pub(super) async fn end_where_outdated(
+    context: Arc<Context>,
+    stop: CancellationToken,
+) -> Result<(), Outdated> {
+    if context.store.backend() == Backend::Sqlite {
+        // Nobody else has the file.
+        stop.cancelled().await;
+        return Ok(());
+    }
+    loop {
+        match context.store.is_outdated().await {
+            Ok(true) => return Err(Outdated),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %chain(&error), "the version of the tables cannot be read"),
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(LOOK_AT_VERSION))
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes ended jobs that are older than the settings keep them.

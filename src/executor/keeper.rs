@@ -1,7 +1,8 @@
 //! Keeps what this node holds: renews its leases, passes cancels on, and gives up in time.
 //!
 //! A heartbeat that fails is tried again until the lease is nearly over; then this node stops its own attempts,
-//! before another node may start them a second time.
+//! before another node may start them a second time. A server that has its SQLite file to itself does not: there is
+//! nobody who could take them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::pool::PoolCommand;
 use super::time::{chance, now};
 use crate::domain::{Fault, FaultCode, Job, JobId, JobStatus, ProcessEnd, WorkerId};
 use crate::failpoint::failpoint;
-use crate::store::{AttemptEnd, EndJob, Held, ReleaseJob, RenewLeases, Renewed, StoreError};
+use crate::store::{AttemptEnd, Backend, EndJob, Held, ReleaseJob, RenewLeases, Renewed, StoreError};
 use crate::telemetry::chain;
 
 /// Heartbeats within one lease: two may fail before the third comes too late.
@@ -64,7 +65,7 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
                     tracing::warn!("the heartbeat got no answer and will be tried again");
                 }
                 next = Instant::now() + lease / RETRIES;
-                if next >= deadline {
+                if next >= deadline && context.store.backend() == Backend::Postgres {
                     give_up(&context, &mine);
                 }
             }

@@ -19,12 +19,14 @@
 //! | `keeper`, `running` | what this node holds |
 //! | `housekeeping` | what any node does for all |
 //! | `feed`, `listen` | events and logs, live |
+//! | `health` | how it is |
 
 mod acting;
 mod attempt;
 mod dispatcher;
 mod expand;
 mod feed;
+mod health;
 mod housekeeping;
 mod keeper;
 mod listen;
@@ -53,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use acting::Acting;
 pub use feed::LoadedEvent;
+pub use health::{Condition, Health};
 pub use listen::{EventQuery, ListenError, LogBatch, LogPlace};
 pub use options::{Options, Secret};
 pub use pool::{MOST_WORKERS, PoolChange, PoolError, PoolState};
@@ -70,7 +73,7 @@ use crate::pipeline;
 use crate::program::Programs;
 use crate::script::{Catalog, Interpreters};
 use crate::store::{
-    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions,
+    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions, Trouble,
 };
 use crate::supervisor::Supervisor;
 use dispatcher::Dispatcher;
@@ -197,12 +200,12 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the store is away, and trying again may help.
+    /// What keeps the database from being used; trying again may help. None where it will not.
     #[must_use]
-    pub const fn is_unavailable(&self) -> bool {
+    pub const fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.is_unavailable(),
-            Self::Open(_) | Self::Spawner(_) | Self::Sandbox(_) => false,
+            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.trouble(),
+            Self::Open(_) | Self::Spawner(_) | Self::Sandbox(_) => None,
         }
     }
 }
@@ -310,6 +313,10 @@ impl Executor {
                 housekeeping::forget_audit(context, age, stop).await;
             });
         }
+        let outdated = Arc::clone(context);
+        supervisor.spawn("version", move |stop| {
+            housekeeping::end_where_outdated(outdated, stop)
+        });
         if let Some(age) = context.options.retention {
             spawn(supervisor, "retention", context, async move |context, stop| {
                 housekeeping::retain(context, age, stop).await;

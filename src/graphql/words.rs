@@ -201,13 +201,32 @@ pub(super) enum UserErrorCode {
 
 /// How the server is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "executor::Condition")]
 pub(super) enum HealthStatus {
     /// It takes jobs and runs them.
     Healthy,
     /// It takes jobs, but runs none: its worker pool is stopped or empty.
     Degraded,
-    /// Its database cannot be reached, so it can neither take nor run jobs.
+    /// Its database cannot be used, so it can neither take nor run jobs.
     Unhealthy,
+}
+
+/// What keeps the database from being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "store::Trouble")]
+pub(super) enum DatabaseProblem {
+    /// No connection could be made, or the one there was is lost.
+    Unreachable,
+    /// It was asked, and did not answer in time.
+    NoAnswer,
+    /// Its disk is full.
+    NoRoom,
+    /// It takes no changes: its file or file system is read-only, or it is a standby.
+    ReadOnly,
+    /// It has no connection, lock or memory to spare.
+    Busy,
+    /// It failed otherwise; the server's log says how.
+    Failed,
 }
 
 /// Where the server keeps its data.

@@ -13,7 +13,7 @@ mod routes;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,6 +32,7 @@ use crate::graphql;
 use crate::http::{
     GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
 };
+use crate::store::Trouble;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Metrics, chain};
 use access::Doorman;
@@ -59,8 +60,16 @@ struct Live {
 struct Shared {
     live: Arc<OnceLock<Live>>,
     metrics: Metrics,
+    /// What kept the store from being opened at the last try.
+    trouble: Arc<Mutex<Option<Trouble>>>,
     /// Cancelled when the shutdown begins: not ready any more.
     closing: CancellationToken,
+}
+
+impl Shared {
+    fn trouble(&self) -> Option<Trouble> {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends running jobs at once.
@@ -87,6 +96,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shared = Shared {
         live: Arc::default(),
         metrics,
+        trouble: Arc::default(),
         closing: CancellationToken::new(),
     };
     let app = with_outer_layers(routes::routes(shared.clone()), guard(&config, &shared));
@@ -167,7 +177,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Opens the store, and then waits for a task to fail.
 async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
-    let executor = open(config, supervisor).await?;
+    let executor = open(config, shared, supervisor).await?;
     let limits = graphql::Limits {
         max_depth: config.limits.max_query_depth,
         max_cost: config.limits.max_query_cost,
@@ -222,7 +232,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
 }
 
 /// Opens the store; while it is away, says so and tries again.
-async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
+async fn open(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
     let mut pause = FIRST_PAUSE;
     let options = options(config)?;
     loop {
@@ -230,9 +240,10 @@ async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Ex
             Ok(executor) => return Ok(executor),
             Err(error) => error,
         };
-        if !error.is_unavailable() {
+        let Some(trouble) = error.trouble() else {
             return Err(error.into());
-        }
+        };
+        *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         tracing::warn!(error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "the store is away");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

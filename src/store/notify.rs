@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{DbBackend, Statement};
+use sea_orm::{DbBackend, SqlxError, Statement};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,6 +19,11 @@ const CHANNEL: &str = "runql";
 
 /// Ids of each kind in one payload, which may have 8,000 bytes: beyond it the hint says that there were more.
 const IDS_PER_PAYLOAD: usize = 60;
+
+/// A connection that was quiet for so long is asked whether it lives, and how long that may take: nothing is ever sent
+/// over it, so a peer that is gone would not be noticed.
+const QUIET: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first pause after a lost connection; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -98,18 +104,25 @@ async fn session(
     store: &Store,
     on_hint: &impl Fn(Option<Changes>),
     pause: &mut Duration,
-) -> Result<std::convert::Infallible, sea_orm::SqlxError> {
+) -> Result<std::convert::Infallible, SqlxError> {
     let pool = store.pool().get_postgres_connection_pool();
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     *pause = FIRST_PAUSE;
     on_hint(None);
     loop {
-        let notification = match listener.try_recv().await? {
-            Some(notification) => notification,
-            // The connection was lost and is opened again by the next call.
-            None => {
-                on_hint(None);
+        let notification = match tokio::time::timeout(QUIET, listener.try_recv()).await {
+            Ok(received) => match received? {
+                Some(notification) => notification,
+                // The connection was lost, and is a new one.
+                None => {
+                    on_hint(None);
+                    continue;
+                }
+            },
+            Err(_) => {
+                let asked = tokio::time::timeout(PATIENCE, listener.execute("SELECT 1")).await;
+                asked.map_err(|_| SqlxError::Io(std::io::ErrorKind::TimedOut.into()))??;
                 continue;
             }
         };

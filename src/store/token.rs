@@ -4,8 +4,8 @@ use entity::{meta, token};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseConnection, EntityTrait, FromQueryResult,
-    PaginatorTrait, QueryFilter, QueryOrder,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait,
+    QueryFilter, QueryOrder,
 };
 
 use super::dialect;
@@ -248,7 +248,7 @@ impl Reader {
     }
 }
 
-async fn all(db: &DatabaseConnection) -> Result<Vec<TokenSecrets>, StoreError> {
+async fn all(db: &impl ConnectionTrait) -> Result<Vec<TokenSecrets>, StoreError> {
     let rows = token::Entity::find()
         .order_by_asc(token::Column::Name)
         .order_by_asc(token::Column::Id)

@@ -12,6 +12,7 @@ use sea_orm::{
 
 use uuid::Uuid;
 
+use super::bounded::Bounded;
 use super::error::StoreError;
 use super::steps::{self, Ended};
 use super::{dialect, notify};
@@ -47,7 +48,7 @@ pub(super) mod metric {
 /// One transaction of the writer. Only operations of the store look inside.
 pub struct Tx {
     node: Uuid,
-    conn: DatabaseTransaction,
+    conn: Bounded<DatabaseTransaction>,
     backend: DbBackend,
     new_jobs: Vec<job::ActiveModel>,
     new_tags: Vec<job_tag::ActiveModel>,
@@ -73,7 +74,7 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub(super) fn new(conn: DatabaseTransaction, node: Uuid) -> Self {
+    pub(super) fn new(conn: Bounded<DatabaseTransaction>, node: Uuid) -> Self {
         let backend = conn.get_database_backend();
         Self {
             node,
@@ -98,7 +99,7 @@ impl Tx {
         }
     }
 
-    pub(super) const fn conn(&self) -> &DatabaseTransaction {
+    pub(super) const fn conn(&self) -> &Bounded<DatabaseTransaction> {
         &self.conn
     }
 
@@ -261,17 +262,17 @@ impl Tx {
         insert_all::<plan::Entity, _>(&self.conn, &mut self.new_plans).await
     }
 
-    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
+    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them. A piece that is there
+    /// already came with a commit whose answer was lost: who wrote it could not know, and writes it again.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
         let mut rows = std::mem::take(&mut self.new_chunks);
-        // One that is there already was written by a commit whose answer was lost, and comes once more.
-        let key = [
-            log_chunk::Column::JobId,
-            log_chunk::Column::Attempt,
-            log_chunk::Column::FirstLine,
-        ];
         while !rows.is_empty() {
             let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            let key = [
+                log_chunk::Column::JobId,
+                log_chunk::Column::Attempt,
+                log_chunk::Column::FirstLine,
+            ];
             log_chunk::Entity::insert_many(rows)
                 .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
                 .exec_without_returning(&self.conn)
@@ -286,7 +287,7 @@ impl Tx {
         self.conn
             .commit()
             .await
-            .map_err(|error| CommitError::During(error.into()))?;
+            .map_err(|error| CommitError::of(error.into()))?;
         Ok(self.committed)
     }
 
@@ -386,6 +387,17 @@ pub(super) enum CommitError {
     During(StoreError),
 }
 
+impl CommitError {
+    /// What the error of the commit itself means.
+    fn of(error: StoreError) -> Self {
+        if error.leaves_commit_open() {
+            Self::During(error)
+        } else {
+            Self::Before(error)
+        }
+    }
+}
+
 fn event_row(event: NewEvent) -> job_event::ActiveModel {
     let (progress_current, progress_total, progress_step) =
         event.progress.map_or((None, None, None), |progress| {
@@ -410,7 +422,7 @@ fn event_row(event: NewEvent) -> job_event::ActiveModel {
     }
 }
 
-async fn insert_all<E, A>(conn: &DatabaseTransaction, rows: &mut Vec<A>) -> Result<(), StoreError>
+async fn insert_all<E, A>(conn: &Bounded<DatabaseTransaction>, rows: &mut Vec<A>) -> Result<(), StoreError>
 where
     E: EntityTrait,
     A: sea_orm::ActiveModelTrait<Entity = E> + Send,

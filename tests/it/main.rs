@@ -15,6 +15,7 @@ mod embed;
 mod faults;
 mod life;
 mod live;
+mod outage;
 mod page;
 mod rules;
 mod sandbox;

@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     files: Vec<(String, String)>,
     /// Whether its jobs may write nothing but their own folders, as it is for everybody who does not say otherwise.
     closed: bool,
+    /// What the server's command is handed to, which becomes the server.
+    prefix: Vec<String>,
 }
 
 impl Setup {
@@ -57,7 +59,14 @@ impl Setup {
             listen: ANY_PORT,
             files: Vec::new(),
             closed: false,
+            prefix: Vec::new(),
         }
+    }
+
+    /// Starts the server by another program, which prepares its surroundings and becomes it.
+    pub(crate) fn by(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        self
     }
 
     /// Reaches the database at another address: that of a forwarder.
@@ -158,8 +167,14 @@ struct Server {
 
 impl Server {
     async fn start(setup: &Setup, folder: &Path, listen: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runql"));
+        let mut words = setup
+            .prefix
+            .iter()
+            .map(String::as_str)
+            .chain([env!("CARGO_BIN_EXE_runql")]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .arg("serve")
             .args([
                 "--listen",
