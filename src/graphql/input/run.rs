@@ -51,7 +51,8 @@ pub(in crate::graphql) struct RunInput {
 pub(in crate::graphql) struct EnvVarInput {
     /// Its name.
     name: String,
-    /// Its value. It is never shown again, but it is stored with the job: what must not be comes as a `secret`.
+    /// Its value; where left out, empty. It is never shown again, but it is stored with the job: what must not be comes as
+    /// a `secret`.
     #[graphql(default)]
     value: String,
     /// The name of a secret of the server instead of a value. It is read when an attempt starts, never stored, and masked

@@ -40,6 +40,14 @@ fn setup(db: &TestDb) -> Setup {
         .flag("--lease-ms", LEASE.as_millis())
         .flag("--shutdown-grace-ms", 100)
         .flag("--cancel-grace-ms", 200)
+        .flag("--job-write", folder().display())
+}
+
+/// Where jobs note that they ran, whichever server runs them: all servers let them write here.
+fn folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join("runql-faults");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 const SECONDS: &str = "RUNQL_FAULT_SECONDS";

@@ -141,7 +141,7 @@ impl World {
     pub(super) async fn begin(app: &TestApp, load: Load, rng: &mut Rng) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("runql-faults-")
-            .tempdir()
+            .tempdir_in(super::folder())
             .unwrap();
         let cursor = app.data("{ eventCursor }", json!({})).await;
         let shared = Arc::new(Shared {

@@ -70,7 +70,7 @@ async fn values_of_wrong_types(db: TestDb) {
         json!({ "runAt": "tomorrow" }),
         json!({ "runAt": "2026-02-30T00:00:00Z" }),
         json!({ "runAt": 0 }),
-        json!({ "env": [{ "name": "A" }] }),
+        json!({ "env": [{ "value": "b" }] }),
         json!({ "env": { "A": "b" } }),
         json!({ "surprise": true }),
     ] {
