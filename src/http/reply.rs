@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::accept::MediaType;
 use super::answer::Answer;
 use super::code::ErrorCode;
+use super::rate::Standing;
 use super::request_id::RequestId;
 
 /// An error for any handler to answer with, in the form of a GraphQL response without data: a message, a code and the
@@ -34,14 +35,31 @@ pub(super) fn single(media: MediaType, answer: &mut Answer) -> Response {
     let headers = std::mem::take(&mut answer.headers);
     let mut response = written(media, answer.status(media), answer);
     response.headers_mut().extend(headers);
+    if let Some(standing) = answer.standing {
+        standing.write(response.headers_mut());
+    }
     response
 }
 
-/// The response to a batch, which was well-formed whatever its operations came to.
+/// The response to a batch, which was well-formed whatever its operations came to; but one of which nothing was paid for
+/// is refused as a whole.
 pub(super) fn batch(media: MediaType, answers: &mut [Answer]) -> Response {
-    let mut response = written(media, StatusCode::OK, &answers);
-    for answer in answers {
-        response.headers_mut().extend(std::mem::take(&mut answer.headers));
+    let status = if answers.iter().all(Answer::is_rate_limited) {
+        ErrorCode::RateLimited.status()
+    } else {
+        StatusCode::OK
+    };
+    let mut response = written(media, status, &answers);
+    let headers = response.headers_mut();
+    for answer in answers.iter_mut() {
+        headers.extend(std::mem::take(&mut answer.headers));
+    }
+    if let Some(standing) = answers
+        .iter()
+        .filter_map(|answer| answer.standing)
+        .reduce(Standing::worse)
+    {
+        standing.write(headers);
     }
     response
 }

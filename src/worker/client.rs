@@ -202,6 +202,11 @@ fn operation_error(status: StatusCode, error: &Value) -> CallError {
             reason: message,
             unsent: false,
         },
+        // Nothing was executed; there is room for it later.
+        _ if status == StatusCode::TOO_MANY_REQUESTS => CallError::Away {
+            reason: message,
+            unsent: true,
+        },
         _ if status == StatusCode::PAYLOAD_TOO_LARGE => CallError::TooLarge,
         _ if status.is_server_error() => CallError::Away {
             reason: message,

@@ -76,6 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "supervisor",
             "telemetry",
+            "worker",
         ],
     ),
 ];
