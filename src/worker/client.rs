@@ -215,3 +215,20 @@ fn operation_error(status: StatusCode, error: &Value) -> CallError {
         _ => CallError::Denied(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_wants_fewer_requests_is_asked_again_later() {
+        let error = json!({ "message": "The rate limit is 1.", "extensions": { "code": "RATE_LIMITED" } });
+        let refused = operation_error(StatusCode::TOO_MANY_REQUESTS, &error);
+        assert!(
+            matches!(&refused, CallError::Away { reason, unsent: true } if reason == "The rate limit is 1."),
+            "{refused:?}"
+        );
+    }
+}
