@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use super::database::DatabaseUrl;
 use super::sandbox::Sandboxing;
 use super::values::{
-    Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, network, origin, whole,
+    Agent, Allow, Interpreter, RateLimit, address, bytes, duration, host, millis, minutes, network, origin,
+    whole,
 };
 use crate::domain::Pattern;
 use crate::telemetry::{LogFilter, LogFormat};
@@ -274,6 +275,24 @@ pub struct Limits {
         default_value = "20", value_parser = whole::<usize>(1..=10_000),
     )]
     pub max_batch: usize,
+    /// Time that a query or a mutation may take, beyond what a worker's call waits for work, in milliseconds
+    #[arg(
+        long = "max-execution-ms", env = "RUNQL_MAX_EXECUTION_MS", value_name = "MS",
+        default_value = "30000", value_parser = millis(1..=3_600_000),
+    )]
+    pub max_execution: Duration,
+    /// Whether clients may ask for the schema
+    #[arg(
+        long, env = "RUNQL_INTROSPECTION", value_name = "true|false",
+        default_value = "true", action = clap::ArgAction::Set, value_parser = BoolishValueParser::new(), hide_possible_values = true,
+    )]
+    pub introspection: bool,
+    /// File with the only operations that are executed: ids and texts, or a manifest of Apollo's form [default: any]
+    #[arg(long, env = "RUNQL_PERSISTED_OPERATIONS", value_name = "FILE")]
+    pub persisted_operations: Option<PathBuf>,
+    /// Cost that a token, or an address without one, may ask for in a second, and at once: 1000 or 1000:20000 [default: any]
+    #[arg(long, env = "RUNQL_RATE_LIMIT", value_name = "COST[:BURST]")]
+    pub rate_limit: Option<RateLimit>,
     /// Subscriptions open at once, over all connections; as many calls of remote workers may wait
     #[arg(
         long, env = "RUNQL_MAX_LISTENERS", value_name = "COUNT",

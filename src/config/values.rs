@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -89,6 +90,44 @@ impl FromStr for Agent {
         let (pattern, command) = entry(text).ok_or_else(refused)?;
         let pattern = pattern.parse().map_err(|_| refused())?;
         Ok(Self { pattern, command })
+    }
+}
+
+/// Cost units that one client may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// In a second, over a longer time.
+    pub per_second: NonZeroU32,
+    /// At once; ten seconds' worth where it is not said.
+    pub burst: NonZeroU32,
+}
+
+impl FromStr for RateLimit {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let refused = || {
+            Refused::new(
+                text,
+                "COST or COST:BURST, such as 1000 or 1000:20000, both of them 1 to 1000000000",
+            )
+        };
+        let units = |text: &str| {
+            let units = text.trim().parse::<NonZeroU32>().ok()?;
+            (units.get() <= 1_000_000_000).then_some(units)
+        };
+        let (per_second, burst) = match text.split_once(':') {
+            Some((per_second, burst)) => (units(per_second), units(burst)),
+            None => {
+                let per_second = units(text);
+                let ten = NonZeroU32::MIN.saturating_add(9);
+                (per_second, per_second.map(|units| units.saturating_mul(ten)))
+            }
+        };
+        Ok(Self {
+            per_second: per_second.ok_or_else(refused)?,
+            burst: burst.ok_or_else(refused)?,
+        })
     }
 }
 

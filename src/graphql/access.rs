@@ -30,15 +30,22 @@ fn needed(kind: OperationType, field: &str) -> Option<Scope> {
 }
 
 /// The check, as an extension of the schema.
-pub(super) struct AccessExtension;
+pub(super) struct AccessExtension {
+    /// Whether anybody may ask for the schema.
+    pub(super) introspection: bool,
+}
 
 impl ExtensionFactory for AccessExtension {
     fn create(&self) -> Arc<dyn Extension> {
-        Arc::new(Check)
+        Arc::new(Check {
+            introspection: self.introspection,
+        })
     }
 }
 
-struct Check;
+struct Check {
+    introspection: bool,
+}
 
 #[async_graphql::async_trait::async_trait]
 impl Extension for Check {
@@ -54,7 +61,7 @@ impl Extension for Check {
             .cloned();
         let wanted = request.operation_name.clone();
         let document = request.parsed_query()?;
-        check(caller.as_deref(), document, wanted.as_deref())?;
+        check(caller.as_deref(), document, wanted.as_deref(), self.introspection)?;
         Ok(request)
     }
 }
@@ -63,7 +70,12 @@ fn caller_in(data: &Data) -> Option<&Arc<Caller>> {
     data.get(&TypeId::of::<Arc<Caller>>())?.downcast_ref()
 }
 
-fn check(caller: Option<&Caller>, document: &ExecutableDocument, wanted: Option<&str>) -> ServerResult<()> {
+fn check(
+    caller: Option<&Caller>,
+    document: &ExecutableDocument,
+    wanted: Option<&str>,
+    introspection: bool,
+) -> ServerResult<()> {
     let Some(caller) = caller else {
         return Err(refused(
             ErrorCode::Unauthenticated,
@@ -74,7 +86,7 @@ fn check(caller: Option<&Caller>, document: &ExecutableDocument, wanted: Option<
     let chosen = |name: Option<&Name>| wanted.is_none_or(|wanted| name.is_some_and(|name| name == wanted));
     for (name, operation) in document.operations.iter() {
         if chosen(name) {
-            check_operation(caller, document, &operation.node)?;
+            check_operation(caller, document, &operation.node, introspection)?;
         }
     }
     Ok(())
@@ -84,6 +96,7 @@ fn check_operation(
     caller: &Caller,
     document: &ExecutableDocument,
     operation: &OperationDefinition,
+    introspection: bool,
 ) -> ServerResult<()> {
     let mut roots = Roots {
         document,
@@ -92,6 +105,13 @@ fn check_operation(
     };
     roots.gather(&operation.selection_set.node);
     for (field, position) in roots.fields {
+        if !introspection && matches!(field, "__schema" | "__type") {
+            let message = format!(
+                "`{field}` is not answered: this server does not tell its schema. Take it from the program itself: \
+                 `runql schema` prints it."
+            );
+            return Err(refused(ErrorCode::Forbidden, &message, Some(position)));
+        }
         if let Some(scope) = needed(operation.ty, field)
             && !caller.scopes.has(scope)
         {
@@ -151,7 +171,7 @@ mod tests {
             limits: RunLimits::default(),
             ..Caller::anybody("ci", None)
         };
-        let error = check(Some(&caller), &parse_query(text).unwrap(), operation).err()?;
+        let error = check(Some(&caller), &parse_query(text).unwrap(), operation, true).err()?;
         Some(error.message)
     }
 
@@ -206,9 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_is_kept_back_wherever_it_is_asked_for() {
+        let caller = Caller::anybody("ci", None);
+        let refusal = |text: &str| check(Some(&caller), &parse_query(text).unwrap(), None, false).err();
+        for text in [
+            "{ viewer { tokenName } s: __schema { types { name } } }",
+            "{ ...F } fragment F on Query { ... { __type(name: \"Job\") { name } } }",
+        ] {
+            let error = refusal(text).unwrap();
+            assert!(
+                error.message.contains("does not tell its schema"),
+                "{}",
+                error.message
+            );
+        }
+        assert!(refusal("{ __typename viewer { __typename } }").is_none());
+    }
+
+    #[test]
     fn without_a_caller_nothing_is_allowed() {
         let document = parse_query("{ viewer { tokenName } }").unwrap();
-        let error = check(None, &document, None).unwrap_err();
+        let error = check(None, &document, None, true).unwrap_err();
         assert_eq!(error.message, "Nobody has signed this request.");
     }
 }

@@ -1,6 +1,7 @@
 //! What resolvers find in the schema's data, and what a selection costs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::Context;
 
@@ -9,7 +10,8 @@ use super::loader::Loaders;
 use super::page::DEFAULT_SIZE;
 use super::schema::Limits;
 use crate::domain::Caller;
-use crate::executor::{Acting, Executor};
+use crate::executor::{Acting, Executor, LONGEST_WAIT};
+use crate::http::Meter;
 use crate::store::Reader;
 
 /// Shorthands for the schema's data.
@@ -35,6 +37,9 @@ pub(super) trait ContextExt {
 
     /// What one request may ask for.
     fn limits(&self) -> &Limits;
+
+    /// Lets the operation take so much longer, since its client asked to wait.
+    fn allow_wait(&self, wait: Duration);
 }
 
 /// `build` puts all of them into every schema that can execute, and lets no request in that has no caller, so they are
@@ -54,6 +59,14 @@ impl ContextExt for Context<'_> {
 
     fn limits(&self) -> &Limits {
         self.data_unchecked()
+    }
+
+    fn allow_wait(&self, wait: Duration) {
+        // Whoever executes the schema without a transport has no limit to lift.
+        if let Some(meter) = self.data_opt::<Arc<Meter>>() {
+            // A longer wait than that is refused.
+            meter.allow(wait.min(LONGEST_WAIT));
+        }
     }
 }
 

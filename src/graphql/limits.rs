@@ -3,6 +3,18 @@
 //! What a document itself shows (aliases, directives, nested introspection) is checked once it is parsed; depth and
 //! cost are checked with the validation, which measures them. async-graphql's own limits say neither their bound nor
 //! a code, hence these.
+//!
+//! # The formula of the cost
+//!
+//! Each field costs 1, and what is selected of it besides; fragments cost what is in them, wherever they are spread.
+//!
+//! * A page: 1, and what is selected below it times `first` or `last`, or 50 where neither is given.
+//! * A list without pages (`workers`, `attempts`, …): 1, and what is selected below it times 10.
+//! * A log's text in one piece (`stdout`, `stderr`): 1, and 1 more for each 4 KiB of `lastBytes`.
+//!
+//! It is known before anything is executed: variables and defaults count with their values, and what `@skip` and
+//! `@include` leave out counts as if it were there. A client that sends the extension `cost: true` is told it, and it is
+//! what the limit on a client's rate is counted in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +26,7 @@ use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, Selec
 use async_graphql::{Name, Positioned, ServerError, ServerResult, ValidationResult, Variables};
 
 use super::schema::Limits;
-use crate::http::ErrorCode;
+use crate::http::{Cost, ErrorCode, Meter};
 
 /// Directives on one field; none of ours makes sense twice.
 const MAX_DIRECTIVES: usize = 10;
@@ -54,7 +66,19 @@ impl Extension for Checks {
         next: NextValidation<'_>,
     ) -> Result<ValidationResult, Vec<ServerError>> {
         let measured = next.run(ctx).await?;
+        let meter = ctx.data_opt::<Arc<Meter>>();
+        if let Some(meter) = meter {
+            meter.note(Cost {
+                requested: measured.complexity,
+                limit: self.0.max_cost,
+                depth: measured.depth,
+            });
+        }
         check_measures(&measured, &self.0).map_err(|error| vec![error])?;
+        // Last, so that only what is about to be executed is charged in full.
+        if let Some(meter) = meter {
+            meter.pay().map_err(|error| vec![error])?;
+        }
         Ok(measured)
     }
 }
@@ -196,6 +220,7 @@ mod tests {
         max_cost: 10,
         max_aliases: 2,
         max_page_size: 5,
+        introspection: true,
     };
 
     fn refusal(document: &str) -> Option<String> {

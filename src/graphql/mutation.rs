@@ -210,6 +210,7 @@ impl Mutation {
             Ok(sign) => sign,
             Err(refusal) => return Ok(WorkerPayload::refused(refusal)),
         };
+        ctx.allow_wait(sign.wait);
         let lease = ctx.executor().options().lease;
         Ok(match ctx.executor().heartbeat(sign).await {
             Ok((worker, stop)) => WorkerPayload::done(worker, stop, lease),
@@ -227,6 +228,7 @@ impl Mutation {
             Ok(claim) => claim,
             Err(refusal) => return Ok(ClaimPayload::refused(refusal)),
         };
+        ctx.allow_wait(claim.wait);
         Ok(match ctx.executor().claim(claim).await {
             Ok(jobs) => ClaimPayload::done(jobs),
             Err(error) => ClaimPayload::refused_all(refusals(error)?),

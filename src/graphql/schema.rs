@@ -24,6 +24,8 @@ pub struct Limits {
     pub max_aliases: usize,
     /// Entries of a page.
     pub max_page_size: usize,
+    /// Whether the schema tells about itself.
+    pub introspection: bool,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             max_cost: 100_000,
             max_aliases: 100,
             max_page_size: 1_000,
+            introspection: true,
         }
     }
 }
@@ -40,8 +43,15 @@ impl Default for Limits {
 /// The schema over an executor. Each request needs an `Arc<Caller>` in its data, or it has no rights.
 #[must_use]
 pub fn build(executor: Executor, limits: Limits) -> Schema {
-    builder()
-        .extension(AccessExtension)
+    let mut builder = builder();
+    if !limits.introspection {
+        // Nor by way of "did you mean".
+        builder = builder.disable_introspection().disable_suggestions();
+    }
+    builder
+        .extension(AccessExtension {
+            introspection: limits.introspection,
+        })
         .extension(LimitsExtension(limits))
         // The walk that measures a document is recursive, and is bounded by this before it begins. The deepest
         // introspection query of the usual tools nests 15 levels.

@@ -11,6 +11,8 @@ use tracing::error;
 
 use super::accept::MediaType;
 use super::code::ErrorCode;
+use super::meter::Cost;
+use super::rate::Standing;
 use super::request_id::RequestId;
 
 /// What a client reads in the place of an internal error.
@@ -45,6 +47,9 @@ pub(super) struct Answer {
     /// Headers that resolvers add to a response over HTTP.
     #[serde(skip)]
     pub(super) headers: HeaderMap,
+    /// How whoever pays stands, where that is limited; for the headers of a response over HTTP.
+    #[serde(skip)]
+    pub(super) standing: Option<Standing>,
 }
 
 impl Answer {
@@ -68,6 +73,7 @@ impl Answer {
             errors,
             extensions: response.extensions,
             headers: response.http_headers,
+            standing: None,
         }
     }
 
@@ -79,6 +85,17 @@ impl Answer {
         Self::refused(ErrorCode::Internal.server_error(message, None), id)
     }
 
+    /// Tells what the operation costs, to a client that asked.
+    pub(super) fn tell_cost(&mut self, cost: Cost) {
+        self.extensions.insert("cost".to_owned(), cost.value());
+    }
+
+    /// Whether the operation was refused since its payer has not enough left.
+    pub(super) fn is_rate_limited(&self) -> bool {
+        let mut errors = self.errors.iter();
+        self.data.is_none() && errors.any(|error| ErrorCode::of(error) == Some(ErrorCode::RateLimited))
+    }
+
     /// Whether it holds errors and nothing else.
     pub(super) fn is_failure(&self) -> bool {
         !self.errors.is_empty() && self.data.as_ref().is_none_or(|data| *data == Value::Null)
@@ -86,6 +103,10 @@ impl Answer {
 
     /// The status of a response that is this answer alone.
     pub(super) fn status(&self, media: MediaType) -> StatusCode {
+        // The one refusal whose status counts in every media type: proxies and clients go by it.
+        if self.is_rate_limited() {
+            return ErrorCode::RateLimited.status();
+        }
         match (media, &self.data, self.errors.first()) {
             (MediaType::GraphqlResponse, None, Some(error)) => {
                 ErrorCode::of(error).unwrap_or(ErrorCode::Internal).status()

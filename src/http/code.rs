@@ -61,6 +61,8 @@ error_codes! {
     Conflict = "CONFLICT",
     /// A limit of the server was met; the message names it.
     LimitExceeded = "LIMIT_EXCEEDED",
+    /// More was asked for in a short time than is allowed; the message says when to ask again.
+    RateLimited = "RATE_LIMITED",
     /// A cursor points before what is kept.
     CursorExpired = "CURSOR_EXPIRED",
     /// The server cannot answer now; the same request may succeed later: `extensions.retryAfterMs` says when to try.
@@ -118,6 +120,7 @@ impl ErrorCode {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

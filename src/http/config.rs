@@ -12,6 +12,8 @@ use axum::http::{Extensions, HeaderMap};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
+use super::manifest::Manifest;
+use super::rate::{Payer, RateLimit};
 use super::shape::SchemaShape;
 
 /// What the transports allow. Each limit bounds memory, so none of them can be switched off.
@@ -32,6 +34,13 @@ pub struct TransportConfig {
     pub max_persisted_queries: usize,
     /// Bytes of all the documents kept for automatic persisted queries.
     pub max_persisted_bytes: usize,
+    /// The only operations that are executed, where there is such a list; then nothing is kept for automatic persisted
+    /// queries.
+    pub manifest: Option<Arc<Manifest>>,
+    /// What one payer may ask for in a time; none is no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// How long a query or a mutation may take, beyond what it waits for on purpose; then UNAVAILABLE.
+    pub max_execution: Duration,
     /// Sockets open at a time; above it, 503.
     pub max_sockets: usize,
     /// Subscriptions at a time, over all sockets and event streams.
@@ -62,6 +71,9 @@ impl Default for TransportConfig {
             max_selections: 5_000,
             max_persisted_queries: 1_000,
             max_persisted_bytes: 8 << 20,
+            manifest: None,
+            rate_limit: None,
+            max_execution: Duration::from_secs(30),
             max_sockets: 10_000,
             max_subscriptions: 20_000,
             max_subscriptions_per_connection: 200,
@@ -85,6 +97,7 @@ pub struct LastEventId(pub String);
 #[derive(Clone, Default)]
 pub struct OperationData {
     inserts: Vec<Arc<Insert>>,
+    payer: Payer,
     /// Done once whatever is open with this data has to be closed.
     over: Option<Shared<BoxFuture<'static, ()>>>,
 }
@@ -97,6 +110,13 @@ impl OperationData {
     pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.inserts
             .push(Arc::new(move |data| data.insert(value.clone())));
+        self
+    }
+
+    /// The same data, for operations that `payer` is charged for.
+    #[must_use]
+    pub fn paid_by(mut self, payer: Payer) -> Self {
+        self.payer = payer;
         self
     }
 
@@ -113,6 +133,11 @@ impl OperationData {
             Some(over) => over.clone().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// Who is charged for the operations.
+    pub(super) const fn payer(&self) -> Payer {
+        self.payer
     }
 
     pub(super) fn fill(&self, data: &mut Data) {

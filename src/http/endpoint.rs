@@ -21,6 +21,7 @@ use super::accept::{Accept, MediaType};
 use super::answer::Answer;
 use super::code::ErrorCode;
 use super::config::{LastEventId, OperationData};
+use super::meter::Meter;
 use super::operation::Caller;
 use super::params::{self, Params, ParamsError};
 use super::request_id::RequestId;
@@ -41,7 +42,11 @@ pub(super) async fn serve<E: Executor>(
     let accept = Accept::from_headers(&parts.headers);
     match transport.serve(&mut parts, body, accept).await {
         Ok(response) => response,
-        Err(refused) => refused.into_response(accept.single_or_json()),
+        Err(refused) => {
+            // What cannot be read costs as much as the smallest operation, though it is refused in any case.
+            let _ = Meter::new(transport.rates.as_ref(), caller(&parts).data.payer()).open();
+            refused.into_response(accept.single_or_json())
+        }
     }
 }
 
@@ -129,7 +134,7 @@ impl<E: Executor> Transport<E> {
         accept: Accept,
         method: &Method,
     ) -> Result<Response, Refused> {
-        if params.query.is_none() && params.persisted_query().is_none() {
+        if !params.names_document() {
             return Err(Refused::new(
                 StatusCode::BAD_REQUEST,
                 "The request has no `query`.",
@@ -137,8 +142,7 @@ impl<E: Executor> Transport<E> {
         }
         let operation = match self.operation(params, caller) {
             Ok(operation) => operation,
-            Err(error) => {
-                let mut answer = Answer::refused(error, &caller.id);
+            Err(mut answer) => {
                 return Ok(match accept.single {
                     Some(media) => reply::single(media, &mut answer),
                     None => sse::failure(&answer),
@@ -183,7 +187,7 @@ impl<E: Executor> Transport<E> {
                     Answer::refused(ErrorCode::BadRequest.server_error(message, None), &caller.id)
                 }
                 Ok(operation) => operation.answer().await,
-                Err(error) => Answer::refused(error, &caller.id),
+                Err(answer) => *answer,
             });
         Ok(reply::batch(media, &mut join_all(answers).await))
     }

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tower_http::cors::{AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
 use super::code::ErrorCode;
+use super::rate;
 use super::reply::error_response;
 use super::request_id::{X_REQUEST_ID, identify};
 
@@ -83,7 +84,13 @@ fn cors(config: Arc<GuardConfig>) -> CorsLayer {
             HeaderName::from_static("last-event-id"),
         ])
         .allow_private_network(AllowPrivateNetwork::yes())
-        .expose_headers([X_REQUEST_ID])
+        .expose_headers([
+            X_REQUEST_ID,
+            RETRY_AFTER,
+            rate::LIMIT,
+            rate::REMAINING,
+            rate::RESET,
+        ])
         .max_age(Duration::from_secs(3600))
 }
 

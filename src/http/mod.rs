@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Responsible for: the form of requests and responses, limits on them, the codes and the masking of errors, request
-//! ids, who may talk to a server on loopback. Not for: who a token belongs to (an outer layer puts [`OperationData`]
+//! ids, how long an operation may take and who pays for it, who may talk to a server on loopback. Not for: who a token belongs to (an outer layer puts [`OperationData`]
 //! into the request), what an operation costs or does (the schema), listening and TLS (the server).
 
 mod accept;
@@ -18,9 +18,12 @@ mod config;
 mod document;
 mod endpoint;
 mod guard;
+mod manifest;
+mod meter;
 mod operation;
 mod params;
 mod persisted;
+mod rate;
 mod reply;
 mod request_id;
 mod shape;
@@ -42,6 +45,9 @@ pub use config::{
     ConnectionHook, ConnectionInit, ConnectionRefused, LastEventId, OperationData, TransportConfig,
 };
 pub use guard::{GuardConfig, with_outer_layers};
+pub use manifest::{Manifest, ManifestError};
+pub use meter::{Cost, Meter};
+pub use rate::{Payer, RateLimit};
 pub use reply::error_response;
 pub use request_id::RequestId;
 pub use shape::SchemaShape;

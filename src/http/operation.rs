@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Request, Response, ServerError, Value};
@@ -12,9 +13,13 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tracing::{Instrument as _, Span, info_span};
 
 use super::answer::Answer;
+use super::code::ErrorCode;
 use super::config::{LastEventId, OperationData};
 use super::document::{self, Order};
+use super::meter::Meter;
 use super::params::Params;
+use super::persisted::Found;
+use super::rate::Standing;
 use super::request_id::RequestId;
 use super::shape::SchemaShape;
 use super::transport::Transport;
@@ -34,6 +39,7 @@ pub(super) struct Operation<E> {
     request: Request,
     maker: Maker,
     span: Span,
+    max_execution: Duration,
 }
 
 /// Makes answers out of the responses to one operation.
@@ -43,10 +49,13 @@ struct Maker {
     text: String,
     operation: Option<String>,
     order: Order,
+    meter: Arc<Meter>,
+    /// Whether the next answer tells what the operation costs.
+    tells_cost: bool,
 }
 
 impl Maker {
-    fn answer(&self, response: Response) -> Answer {
+    fn answer(&mut self, response: Response) -> Answer {
         let mut answer = Answer::new(response, &self.id);
         if let Some(data) = &mut answer.data
             && !answer.errors.is_empty()
@@ -60,6 +69,13 @@ impl Maker {
         if let Some(data) = &mut answer.data {
             self.order.apply(data);
         }
+        // Of a stream the first answer is enough.
+        if std::mem::take(&mut self.tells_cost)
+            && let Some(cost) = self.meter.cost()
+        {
+            answer.tell_cost(cost);
+        }
+        answer.standing = self.meter.standing();
         answer
     }
 }
@@ -75,10 +91,30 @@ pub(super) enum Step {
 
 impl<E: Executor> Transport<E> {
     /// Prepares an operation, or says why it is not executed.
-    pub(super) fn operation(&self, params: Params, caller: &Caller) -> Result<Operation<E>, ServerError> {
-        let persisted = params.persisted_query().cloned();
-        let mut params = params;
-        let found = self.persisted.find(params.query.take(), persisted.as_ref())?;
+    pub(super) fn operation(&self, params: Params, caller: &Caller) -> Result<Operation<E>, Box<Answer>> {
+        let meter = Arc::new(Meter::new(self.rates.as_ref(), caller.data.payer()));
+        self.prepared(params, caller, &meter).map_err(|error| {
+            let mut answer = Answer::refused(error, &caller.id);
+            answer.standing = meter.standing();
+            Box::new(answer)
+        })
+    }
+
+    fn prepared(
+        &self,
+        mut params: Params,
+        caller: &Caller,
+        meter: &Arc<Meter>,
+    ) -> Result<Operation<E>, ServerError> {
+        meter.open()?;
+        let tells_cost = params.asks_for_cost();
+        let found = match &self.config.manifest {
+            Some(manifest) => Found::known(manifest.find(&params)?),
+            None => {
+                let persisted = params.persisted_query().cloned();
+                self.persisted.find(params.query.take(), persisted.as_ref())?
+            }
+        };
         let mut request = params.into_request(found.text);
         let chosen = document::prepare(&mut request, &self.config)?;
         if let Some(hash) = found.keep {
@@ -86,6 +122,7 @@ impl<E: Executor> Transport<E> {
         }
         caller.data.fill(&mut request.data);
         request.data.insert(caller.id.clone());
+        request.data.insert(Arc::clone(meter));
         if let Some(last) = &caller.last_event_id {
             request.data.insert(last.clone());
         }
@@ -101,6 +138,8 @@ impl<E: Executor> Transport<E> {
             text: request.query.clone(),
             operation: request.operation_name.clone(),
             order: chosen.order,
+            meter: Arc::clone(meter),
+            tells_cost,
         };
         Ok(Operation {
             kind: chosen.kind,
@@ -108,36 +147,63 @@ impl<E: Executor> Transport<E> {
             request,
             maker,
             span,
+            max_execution: self.config.max_execution,
         })
     }
 }
 
 impl<E: Executor> Operation<E> {
-    /// Executes a query or a mutation.
+    /// How whoever pays for it stands so far.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.maker.meter.standing()
+    }
+
+    /// Executes a query or a mutation, for as long as it may take. One that takes longer is dropped, as it is when its
+    /// client goes away: what it had handed to the store is stored whole or not at all, and the rest is not begun.
     pub(super) async fn answer(self) -> Answer {
         let Self {
+            kind,
             executor,
             request,
-            maker,
+            mut maker,
             span,
-            ..
+            max_execution,
         } = self;
         let execution = async move { executor.execute(request).await };
         // Nothing of a panicked execution is looked at again but the text of the panic.
-        match AssertUnwindSafe(execution).catch_unwind().instrument(span).await {
-            Ok(response) => maker.answer(response),
-            Err(panic) => Answer::panicked(&*panic, &maker.id),
+        let execution = AssertUnwindSafe(execution).catch_unwind().instrument(span);
+        let meter = Arc::clone(&maker.meter);
+        tokio::select! {
+            biased;
+            outcome = execution => match outcome {
+                Ok(response) => maker.answer(response),
+                Err(panic) => Answer::panicked(&*panic, &maker.id),
+            },
+            () = meter.over(max_execution) => maker.answer(Response::from_errors(vec![given_up(kind, max_execution)])),
         }
     }
 
     /// Executes an operation of any kind as a stream.
     pub(super) fn steps(self) -> impl Stream<Item = Step> + Send + 'static {
+        if self.kind == OperationType::Subscription {
+            self.events().left_stream()
+        } else {
+            let step = self.answer().map(|answer| match answer.data {
+                None => Step::Failed(answer),
+                Some(_) => Step::Next(answer),
+            });
+            stream::once(step).right_stream()
+        }
+    }
+
+    /// Executes a subscription.
+    fn events(self) -> impl Stream<Item = Step> + Send + 'static {
         let Self {
-            kind,
             executor,
             request,
-            maker,
+            mut maker,
             span,
+            ..
         } = self;
         let responses = stream::once(async move { executor.execute_stream(request, None) }).flatten();
         let responses = AssertUnwindSafe(responses).catch_unwind();
@@ -154,7 +220,7 @@ impl<E: Executor> Operation<E> {
                 }
                 // Errors without a result are those of one event, or of the stream itself, which is then over: only
                 // what comes after them tells which. What is polled here in vain is polled again below.
-                if kind == OperationType::Subscription && answer.is_failure() {
+                if answer.is_failure() {
                     match answers.next().now_or_never() {
                         Some(None) => {
                             yield Step::Failed(answer);
@@ -176,4 +242,20 @@ impl<E: Executor> Operation<E> {
             steps.poll_next_unpin(context)
         })
     }
+}
+
+fn given_up(kind: OperationType, limit: Duration) -> ServerError {
+    let limit = limit.as_millis();
+    let rest = match kind {
+        OperationType::Mutation => {
+            "What it was to change may be changed, in whole or in part: look before asking again, and give `run` an \
+             `idempotencyKey` to ask twice without harm."
+        }
+        OperationType::Query | OperationType::Subscription => {
+            "Ask for smaller pages or for fewer fields, or again later."
+        }
+    };
+    let message =
+        format!("The {kind} took longer than {limit} ms, which is the limit, and was given up. {rest}");
+    ErrorCode::Unavailable.server_error(message, None)
 }

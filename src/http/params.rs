@@ -9,6 +9,8 @@ use std::collections::HashMap;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Params {
     pub(super) query: Option<String>,
+    /// Names a document that the server has, in the place of its text.
+    pub(super) document_id: Option<String>,
     pub(super) operation_name: Option<String>,
     variables: Option<Variables>,
     extensions: Option<HashMap<String, Value>>,
@@ -98,6 +100,7 @@ impl Params {
         for (name, value) in pairs {
             match name.as_str() {
                 "query" => set(&mut params.query, name, value)?,
+                "documentId" => set(&mut params.document_id, name, value)?,
                 "operationName" => set(&mut params.operation_name, name, value)?,
                 "variables" => {
                     if let Some(variables) = object("variables", &value)? {
@@ -121,6 +124,17 @@ impl Params {
             .as_ref()?
             .get("persistedQuery")
             .filter(|value| **value != Value::Null)
+    }
+
+    /// Whether the request names a document, by its text or otherwise.
+    pub(super) fn names_document(&self) -> bool {
+        self.query.is_some() || self.document_id.is_some() || self.persisted_query().is_some()
+    }
+
+    /// Whether the client wants to know what the operation costs.
+    pub(super) fn asks_for_cost(&self) -> bool {
+        let asked = self.extensions.as_ref().and_then(|all| all.get("cost"));
+        asked == Some(&Value::Boolean(true))
     }
 
     /// The request to execute, with `query` as its text.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::code::ErrorCode;
 
-type Hash = [u8; 32];
+pub(super) type Hash = [u8; 32];
 
 /// The documents that clients may name by their hash.
 #[derive(Debug)]
@@ -33,6 +33,13 @@ pub(super) struct Found {
     pub(super) keep: Option<Hash>,
 }
 
+impl Found {
+    /// A document that is kept elsewhere.
+    pub(super) const fn known(text: String) -> Self {
+        Self { text, keep: None }
+    }
+}
+
 impl PersistedQueries {
     pub(super) fn new(max_count: usize, max_bytes: usize) -> Self {
         let texts = Texts {
@@ -49,7 +56,8 @@ impl PersistedQueries {
     /// The text that a client means, which it may have sent, named by its hash, or both.
     pub(super) fn find(&self, text: Option<String>, extension: Option<&Value>) -> Result<Found, ServerError> {
         let Some(extension) = extension else {
-            let missing = || bad_request("The request has no `query`.");
+            let missing =
+                || bad_request("The request has no `query`; documents are not known here by `documentId`.");
             return Ok(Found {
                 text: text.ok_or_else(missing)?,
                 keep: None,
@@ -117,7 +125,7 @@ fn named_hash(extension: &Value) -> Result<Hash, ServerError> {
     hash.ok_or_else(|| bad_request("`persistedQuery.sha256Hash` is not a SHA-256 in 64 hexadecimal digits."))
 }
 
-fn from_hex(text: &str) -> Option<Hash> {
+pub(super) fn from_hex(text: &str) -> Option<Hash> {
     let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut hash = Hash::default();
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
@@ -132,7 +140,7 @@ fn bad_request(message: &str) -> ServerError {
 }
 
 /// Clients look for this very message too, and stop sending hashes.
-fn not_supported() -> ServerError {
+pub(super) fn not_supported() -> ServerError {
     ErrorCode::PersistedQueryNotSupported.server_error("PersistedQueryNotSupported", None)
 }
 

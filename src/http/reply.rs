@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::accept::MediaType;
 use super::answer::Answer;
 use super::code::{self, ErrorCode};
+use super::rate::Standing;
 use super::request_id::RequestId;
 
 /// An error for any handler to answer with, in the form of a GraphQL response without data: a message, a code and the
@@ -37,15 +38,31 @@ pub(super) fn single(media: MediaType, answer: &mut Answer) -> Response {
     let mut response = written(media, answer.status(media), answer);
     response.headers_mut().extend(headers);
     hint(&mut response, answer);
+    if let Some(standing) = answer.standing {
+        standing.write(response.headers_mut());
+    }
     response
 }
 
-/// The response to a batch, which was well-formed whatever its operations came to.
+/// The response to a batch, which was well-formed whatever its operations came to; but one of which nothing was paid for
+/// is refused as a whole.
 pub(super) fn batch(media: MediaType, answers: &mut [Answer]) -> Response {
-    let mut response = written(media, StatusCode::OK, &answers);
-    for answer in answers {
+    let status = if answers.iter().all(Answer::is_rate_limited) {
+        ErrorCode::RateLimited.status()
+    } else {
+        StatusCode::OK
+    };
+    let mut response = written(media, status, &answers);
+    for answer in answers.iter_mut() {
         response.headers_mut().extend(std::mem::take(&mut answer.headers));
         hint(&mut response, answer);
+    }
+    if let Some(standing) = answers
+        .iter()
+        .filter_map(|answer| answer.standing)
+        .reduce(Standing::worse)
+    {
+        standing.write(response.headers_mut());
     }
     response
 }

@@ -61,17 +61,26 @@ pub(super) fn stream<E: Executor>(
     let (events, mut body) = mpsc::channel::<Bytes>(1);
     let shared = Arc::clone(transport);
     let (data, id) = (caller.data.clone(), caller.id.clone());
+    let standing = operation.standing();
     transport.tracker.spawn(async move {
         let _permit = permit;
         shared.produce(operation.steps(), data, id, events).await;
     });
     let body = stream::poll_fn(move |context| body.poll_recv(context));
-    event_stream(Body::from_stream(body.map(Ok::<_, Infallible>)))
+    let mut response = event_stream(Body::from_stream(body.map(Ok::<_, Infallible>)));
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    response
 }
 
 /// The response of an operation that failed before it could stream.
 pub(super) fn failure(answer: &Answer) -> Response {
-    event_stream(Body::from(last(answer)))
+    let mut response = event_stream(Body::from(last(answer)));
+    if let Some(standing) = answer.standing {
+        standing.write(response.headers_mut());
+    }
+    response
 }
 
 fn event_stream(body: Body) -> Response {

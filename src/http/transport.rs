@@ -8,12 +8,15 @@ use tokio_util::task::TaskTracker;
 
 use super::config::TransportConfig;
 use super::persisted::PersistedQueries;
+use super::rate::Rates;
 
 /// One endpoint.
 pub(super) struct Transport<E> {
     pub(super) executor: E,
     pub(super) config: TransportConfig,
     pub(super) persisted: PersistedQueries,
+    /// What each payer has left, where that is limited.
+    pub(super) rates: Option<Arc<Rates>>,
     /// A permit for each socket that may be open.
     pub(super) sockets: Arc<Semaphore>,
     /// A permit for each subscription that may be live.
@@ -28,6 +31,7 @@ impl<E> Transport<E> {
         Self {
             executor,
             persisted: PersistedQueries::new(config.max_persisted_queries, config.max_persisted_bytes),
+            rates: config.rate_limit.map(|limit| Arc::new(Rates::new(limit))),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
             subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
             tracker: TaskTracker::new(),

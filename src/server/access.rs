@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::auth::{Admitted, Authenticator, Denied};
 use crate::domain::Caller;
 use crate::http::{
-    ConnectionHook, ConnectionInit, ConnectionRefused, ErrorCode, OperationData, error_response,
+    ConnectionHook, ConnectionInit, ConnectionRefused, ErrorCode, OperationData, Payer, error_response,
 };
 use crate::telemetry::chain;
 
@@ -129,7 +129,19 @@ impl Doorman {
 
 fn fill(data: OperationData, admitted: Admitted) -> OperationData {
     let Admitted { caller, lifetime } = admitted;
-    data.with(caller).until(async move { lifetime.over().await })
+    let payer = payer(&caller);
+    data.with(caller)
+        .paid_by(payer)
+        .until(async move { lifetime.over().await })
+}
+
+/// Whom the operations of a caller are charged to.
+fn payer(caller: &Caller) -> Payer {
+    match caller.actor.token {
+        Some(token) => Payer::Token(token.uuid().as_u128()),
+        None if caller.authenticated => Payer::named(&caller.actor.name),
+        None => Payer::at(caller.actor.address),
+    }
 }
 
 fn address_in(extensions: &Extensions) -> Option<IpAddr> {

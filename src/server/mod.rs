@@ -30,11 +30,13 @@ use crate::executor::{Executor, Options, Secret, SecretSources, StartError};
 use crate::failpoint::failpoint;
 use crate::graphql;
 use crate::http::{
-    GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
+    GuardConfig, Manifest, RateLimit, SchemaShape, TransportConfig, TransportHandle, graphql_routes,
+    with_outer_layers,
 };
 use crate::store::Trouble;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Metrics, chain};
+use crate::worker;
 use access::Doorman;
 
 /// Pauses between tries to open a store that is away.
@@ -64,6 +66,8 @@ struct Shared {
     trouble: Arc<Mutex<Option<Trouble>>>,
     /// Cancelled when the shutdown begins: not ready any more.
     closing: CancellationToken,
+    /// Whether the schema is told to whoever asks.
+    introspection: bool,
 }
 
 impl Shared {
@@ -98,6 +102,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         metrics,
         trouble: Arc::default(),
         closing: CancellationToken::new(),
+        introspection: config.limits.introspection,
     };
     let app = with_outer_layers(routes::routes(shared.clone()), guard(&config, &shared));
     let closing = shared.closing.clone();
@@ -183,6 +188,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         max_cost: config.limits.max_query_cost,
         max_aliases: config.limits.max_aliases,
         max_page_size: config.limits.max_page_size,
+        introspection: config.limits.introspection,
     };
     let tokens = executor.tokens();
     if tokens.is_required() && !tokens.any_valid() {
@@ -208,6 +214,12 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         max_sockets: config.limits.max_listeners,
         max_subscriptions: config.limits.max_listeners,
         max_subscriptions_per_connection: config.limits.max_listeners_per_connection,
+        max_execution: config.limits.max_execution,
+        rate_limit: config.limits.rate_limit.map(|limit| RateLimit {
+            per_second: limit.per_second,
+            burst: limit.burst,
+        }),
+        manifest: manifest(config)?,
         shape: Arc::new(shape),
         on_connect: doorman.on_connect(),
         ..TransportConfig::default()
@@ -298,6 +310,23 @@ fn options(config: &Config) -> anyhow::Result<Options> {
             config.storage.work_dir(),
         )
     })
+}
+
+/// The only operations that are executed, where the settings have such a list.
+fn manifest(config: &Config) -> anyhow::Result<Option<Arc<Manifest>>> {
+    let Some(path) = &config.limits.persisted_operations else {
+        return Ok(None);
+    };
+    let manifest = Manifest::read(path)?;
+    if manifest.is_empty() {
+        tracing::warn!(path = %path.display(), "the list of persisted operations is empty: every operation is refused");
+    }
+    tracing::info!(
+        operations = manifest.len(),
+        "only persisted operations are executed"
+    );
+    // The program's own worker has to be served as well.
+    Ok(Some(Arc::new(manifest.with_texts(worker::OPERATIONS))))
 }
 
 fn guard(config: &Config, shared: &Shared) -> GuardConfig {

@@ -149,7 +149,11 @@ async fn metrics(State(shared): State<Shared>, mut request: Request) -> Response
     (content_type, shared.metrics.render()).into_response()
 }
 
-async fn schema() -> Response {
+async fn schema(State(shared): State<Shared>) -> Response {
+    if !shared.introspection {
+        let message = "this server does not tell its schema; `runql schema` prints it";
+        return error_response(StatusCode::NOT_FOUND, ErrorCode::NotFound, message);
+    }
     (
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
         graphql::sdl(),

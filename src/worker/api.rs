@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::client::{CallError, Client};
+use super::operations;
 use crate::domain::{JobId, Pattern, WorkerId};
 use crate::telemetry::millis;
 
@@ -72,17 +73,6 @@ pub(super) struct LastLine {
     pub(super) message: String,
 }
 
-/// The fields of a [`Task`].
-macro_rules! task_fields {
-    () => {
-        "id attempt name timeoutMs logs(last: 1) { nodes { number } }
-         command { __typename
-            ... on TaskCommand { problemId parameters }
-            ... on AgentCommand { target inputs config }
-         }"
-    };
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Registered {
@@ -101,7 +91,7 @@ pub(super) async fn known_names(client: &Client) -> Result<Vec<String>, CallErro
     struct Named {
         name: String,
     }
-    let workers: Vec<Named> = client.call("{ workers { name } }", &json!({}), ANSWER).await?;
+    let workers: Vec<Named> = client.call(operations::KNOWN_NAMES, &json!({}), ANSWER).await?;
     Ok(workers.into_iter().map(|worker| worker.name).collect())
 }
 
@@ -114,15 +104,14 @@ pub(super) async fn register(
     parallel: u32,
     supports: &[Pattern],
 ) -> Result<(WorkerId, Duration), CallError> {
-    let query = "mutation($input: RegisterWorkerInput!) {
-        registerWorker(input: $input) { worker { id } leaseMs errors { code message } }
-    }";
     let input = json!({
         "name": name,
         "backendType": kind,
         "capabilities": { "maxParallelTasks": parallel, "supportedProblems": supports.iter().map(Pattern::as_str).collect::<Vec<_>>() },
     });
-    let answer: Registered = client.call(query, &json!({ "input": input }), ANSWER).await?;
+    let answer: Registered = client
+        .call(operations::REGISTER, &json!({ "input": input }), ANSWER)
+        .await?;
     Ok((answer.worker.id, Duration::from_millis(answer.lease_ms)))
 }
 
@@ -144,20 +133,18 @@ pub(super) async fn heartbeat(
     wait: Duration,
     timeout: Duration,
 ) -> Result<Signed, CallError> {
-    let query = "mutation($input: HeartbeatInput!) {
-        heartbeat(input: $input) { stopJobIds leaseMs errors { code message } }
-    }";
     let input = json!({ "workerId": worker, "jobIds": jobs, "waitMs": millis(wait) });
-    client.call(query, &json!({ "input": input }), timeout).await
+    client
+        .call(operations::HEARTBEAT, &json!({ "input": input }), timeout)
+        .await
 }
 
 /// Tells the server that this worker goes.
 pub(super) async fn sign_off(client: &Client, worker: WorkerId, timeout: Duration) -> Result<(), CallError> {
-    let query = "mutation($input: HeartbeatInput!) {
-        heartbeat(input: $input) { worker { id } leaseMs errors { code message } }
-    }";
     let input = json!({ "workerId": worker, "status": "OFFLINE" });
-    let _: Registered = client.call(query, &json!({ "input": input }), timeout).await?;
+    let _: Registered = client
+        .call(operations::SIGN_OFF, &json!({ "input": input }), timeout)
+        .await?;
     Ok(())
 }
 
@@ -172,14 +159,9 @@ pub(super) async fn claim(
     struct Answer {
         jobs: Vec<Task>,
     }
-    let query = concat!(
-        "mutation($input: ClaimInput!) { claim(input: $input) { jobs { ",
-        task_fields!(),
-        " } errors { code message } } }"
-    );
     let input = json!({ "workerId": worker, "max": max, "waitMs": millis(wait) });
     let answer: Answer = client
-        .call(query, &json!({ "input": input }), wait + ANSWER)
+        .call(operations::CLAIM, &json!({ "input": input }), wait + ANSWER)
         .await?;
     Ok(answer.jobs)
 }
@@ -191,12 +173,9 @@ pub(super) async fn current_jobs(client: &Client, worker: WorkerId) -> Result<Ve
     struct Answer {
         current_jobs: Vec<Task>,
     }
-    let query = concat!(
-        "query($id: ID!) { worker(id: $id) { currentJobs { ",
-        task_fields!(),
-        " } } }"
-    );
-    let answer: Option<Answer> = client.call(query, &json!({ "id": worker }), ANSWER).await?;
+    let answer: Option<Answer> = client
+        .call(operations::CURRENT_JOBS, &json!({ "id": worker }), ANSWER)
+        .await?;
     Ok(answer.map_or_else(Vec::new, |answer| answer.current_jobs))
 }
 
@@ -210,11 +189,8 @@ pub(super) async fn last_line(
     struct Answer {
         logs: Lines,
     }
-    let query = "query($id: ID!, $attempt: Int!) { job(id: $id) {
-        logs(last: 1, filter: { attempt: $attempt, streams: [STDOUT, STDERR] }) { nodes { number message } }
-    } }";
     let variables = json!({ "id": job, "attempt": attempt });
-    let answer: Option<Answer> = client.call(query, &variables, ANSWER).await?;
+    let answer: Option<Answer> = client.call(operations::LAST_LINE, &variables, ANSWER).await?;
     Ok(answer.and_then(|mut answer| answer.logs.nodes.pop()))
 }
 
@@ -265,8 +241,9 @@ pub(super) async fn report(client: &Client, report: &Report<'_>) -> Result<Insta
     struct Variables<'a> {
         input: &'a Report<'a>,
     }
-    let query = "mutation($input: ReportInput!) { report(input: $input) { errors { code message } } }";
     let before = Instant::now();
-    let Answer {} = client.call(query, &Variables { input: report }, ANSWER).await?;
+    let Answer {} = client
+        .call(operations::REPORT, &Variables { input: report }, ANSWER)
+        .await?;
     Ok(before)
 }

@@ -202,11 +202,33 @@ fn operation_error(status: StatusCode, error: &Value) -> CallError {
             reason: message,
             unsent: false,
         },
+        // Nothing was executed; there is room for it later.
+        _ if status == StatusCode::TOO_MANY_REQUESTS => CallError::Away {
+            reason: message,
+            unsent: true,
+        },
         _ if status == StatusCode::PAYLOAD_TOO_LARGE => CallError::TooLarge,
         _ if status.is_server_error() => CallError::Away {
             reason: message,
             unsent: false,
         },
         _ => CallError::Denied(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_wants_fewer_requests_is_asked_again_later() {
+        let error = json!({ "message": "The rate limit is 1.", "extensions": { "code": "RATE_LIMITED" } });
+        let refused = operation_error(StatusCode::TOO_MANY_REQUESTS, &error);
+        assert!(
+            matches!(&refused, CallError::Away { reason, unsent: true } if reason == "The rate limit is 1."),
+            "{refused:?}"
+        );
     }
 }

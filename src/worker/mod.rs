@@ -21,6 +21,7 @@ mod client;
 mod heartbeat;
 mod held;
 mod identity;
+mod operations;
 mod pause;
 mod reporter;
 
@@ -46,6 +47,7 @@ use attempt::Claimed;
 use client::{CallError, Client};
 use held::Held;
 use identity::Folder;
+pub use operations::OPERATIONS;
 use pause::Pause;
 
 /// How long the last reports may take once the programs are gone.

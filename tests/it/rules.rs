@@ -79,6 +79,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "supervisor",
             "telemetry",
+            "worker",
         ],
     ),
 ];

@@ -82,6 +82,10 @@ fn without_any_setting_the_defaults_are_those_of_the_manual() {
     assert_eq!(config.jobs.max_plan_steps, 10_000);
     assert_eq!(config.limits.max_query_depth, 15);
     assert_eq!(config.limits.max_batch, 20);
+    assert_eq!(config.limits.max_execution, Duration::from_secs(30));
+    assert!(config.limits.introspection);
+    assert_eq!(config.limits.persisted_operations, None);
+    assert_eq!(config.limits.rate_limit, None);
     assert_eq!(config.limits.max_listeners, 20_000);
     assert_eq!(config.limits.max_listeners_per_connection, 200);
     assert!(config.logging.log_level.to_string().starts_with("info,"));
@@ -156,6 +160,14 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
         ("max-aliases", "RUNQL_MAX_ALIASES", "9"),
         ("max-page-size", "RUNQL_MAX_PAGE_SIZE", "9"),
         ("max-batch", "RUNQL_MAX_BATCH", "9"),
+        ("max-execution-ms", "RUNQL_MAX_EXECUTION_MS", "900"),
+        ("introspection", "RUNQL_INTROSPECTION", "false"),
+        (
+            "persisted-operations",
+            "RUNQL_PERSISTED_OPERATIONS",
+            "operations.json",
+        ),
+        ("rate-limit", "RUNQL_RATE_LIMIT", "9:90"),
         ("max-listeners", "RUNQL_MAX_LISTENERS", "9"),
         (
             "max-listeners-per-connection",
@@ -287,6 +299,39 @@ fn sizes_and_lengths_of_time_take_units() {
         let refused = Place::new().variable("RUNQL_RETENTION", text).refused("");
         assert!(
             refused.starts_with(&format!("RUNQL_RETENTION: `{text}` is not")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_rate_limit_has_a_burst_of_ten_seconds_unless_it_says_another() {
+    let limit = |text: &str| {
+        let limit = Place::new()
+            .config(&format!("--rate-limit {text}"))
+            .limits
+            .rate_limit
+            .unwrap();
+        (limit.per_second.get(), limit.burst.get())
+    };
+    assert_eq!(limit("100"), (100, 1_000));
+    assert_eq!(limit("100:5"), (100, 5));
+    assert_eq!(limit("1000000000"), (1_000_000_000, u32::MAX));
+    for text in [
+        "0",
+        "1:0",
+        ":",
+        "1:",
+        ":1",
+        "-1",
+        "1.5",
+        "1000000001",
+        "4294967296",
+        "x",
+    ] {
+        let refused = Place::new().variable("RUNQL_RATE_LIMIT", text).refused("");
+        assert!(
+            refused.starts_with(&format!("RUNQL_RATE_LIMIT: `{text}` is not COST")),
             "{refused}"
         );
     }

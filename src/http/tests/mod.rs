@@ -4,6 +4,7 @@ mod events;
 mod outer;
 mod requests;
 mod sockets;
+mod time;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -129,6 +130,20 @@ struct Mutation;
 impl Mutation {
     async fn bump(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
         Ok(ctx.data::<Arc<AtomicI32>>()?.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// The same, whose answer waits for the gate.
+    async fn gated_bump(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
+        let bumped = self.bump(ctx).await?;
+        ctx.data::<CancellationToken>()?.cancelled().await;
+        Ok(bumped)
+    }
+
+    /// Waits for the gate on purpose, for a minute at most.
+    async fn waits(&self, ctx: &Context<'_>) -> async_graphql::Result<bool> {
+        ctx.data::<Arc<Meter>>()?.allow(Duration::from_secs(60));
+        ctx.data::<CancellationToken>()?.cancelled().await;
+        Ok(true)
     }
 }
 

@@ -100,7 +100,7 @@ async fn allowed_origins_get_cors_headers() {
     );
     assert_eq!(
         response.headers()["access-control-expose-headers"],
-        "x-request-id"
+        "x-request-id,retry-after,ratelimit-limit,ratelimit-remaining,ratelimit-reset"
     );
 }
 

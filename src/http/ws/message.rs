@@ -32,7 +32,7 @@ impl ClientMessage {
             if id.is_empty() || id.len() > MAX_ID_BYTES {
                 return Err(Close::bad_request("an operation's id has 1 to 256 bytes"));
             }
-            if payload.query.is_none() && payload.persisted_query().is_none() {
+            if !payload.names_document() {
                 return Err(Close::bad_request("missing field `query`"));
             }
         }

@@ -60,7 +60,10 @@ impl Operations {
             data: data.clone(),
             last_event_id: None,
         };
-        let limited = |message: String| ErrorCode::LimitExceeded.server_error(message, None);
+        let limited = |message: String| {
+            let error = ErrorCode::LimitExceeded.server_error(message, None);
+            Box::new(Answer::refused(error, &caller.id))
+        };
 
         let max = transport.config.max_subscriptions_per_connection;
         let operation = if self.live.len() >= max {
@@ -78,8 +81,8 @@ impl Operations {
             Ok((operation, Some(permit)))
         });
         let (kind, messages) = match started {
-            Err(error) => {
-                let refusal = Outgoing::error(&id, &Answer::refused(error, &caller.id));
+            Err(answer) => {
+                let refusal = Outgoing::error(&id, &answer);
                 (
                     OperationType::Query,
                     futures_util::stream::once(async { refusal }).boxed(),

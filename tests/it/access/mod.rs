@@ -1,7 +1,11 @@
 //! Who may do what: tokens, scopes and what they are narrowed to, sockets that are cut off, the audit log.
 
 mod audit;
+mod cost;
+mod hostile;
 mod limits;
+mod listed;
+mod scanner;
 mod scopes;
 mod secrets;
 mod sockets;

@@ -62,6 +62,7 @@ async fn each_limit_says_what_it_is() {
         max_cost: 250,
         max_aliases: 3,
         max_page_size: 100,
+        introspection: true,
     };
     let local = Local::start(limits).await;
     let table = [

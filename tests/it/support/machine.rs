@@ -8,6 +8,8 @@ use super::app::TestApp;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     pub(crate) now: u64,
+    /// Of it, what is the process's own: without the files that it runs from or reads.
+    pub(crate) anon: u64,
     pub(crate) peak: u64,
 }
 
@@ -21,6 +23,7 @@ impl Memory {
         };
         Self {
             now: field("VmRSS:"),
+            anon: field("RssAnon:"),
             peak: field("VmHWM:"),
         }
     }

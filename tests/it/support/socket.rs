@@ -75,7 +75,11 @@ impl Socket {
 
     /// Starts the operation.
     pub(crate) async fn subscribe(&mut self, query: &str, variables: Value) {
-        let payload = json!({ "query": query, "variables": variables });
+        self.ask(json!({ "query": query, "variables": variables })).await;
+    }
+
+    /// Starts an operation by whatever parameters; only one runs at a time.
+    pub(crate) async fn ask(&mut self, payload: Value) {
         self.send(json!({ "type": "subscribe", "id": "1", "payload": payload }))
             .await;
     }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod end;
+mod listed;
 mod lost;
 mod many;
 mod python;
