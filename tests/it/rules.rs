@@ -88,7 +88,9 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("async_graphql", &["graphql", "http"]),
     ("tokio::process", &["process"]),
     ("std::process::Command", &["process"]),
-    ("reqwest", &["worker"]),
+    ("reqwest", &["auth", "worker"]),
+    ("jsonwebtoken", &["auth"]),
+    ("ring", &["auth"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod limits;
+mod oidc;
 mod scopes;
 mod secrets;
 mod sockets;

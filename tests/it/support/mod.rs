@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod forwarder;
+pub(crate) mod issuer;
 pub(crate) mod machine;
 pub(crate) mod socket;
 pub(crate) mod stream;
