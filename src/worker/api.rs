@@ -191,31 +191,45 @@ pub(super) async fn current_jobs(client: &Client, worker: WorkerId) -> Result<Ve
     struct Answer {
         current_jobs: Vec<Task>,
     }
+    #[derive(Deserialize)]
+    struct Beat {
+        worker: Option<Answer>,
+    }
+    // By a heartbeat: a worker's token need not let it read.
     let query = concat!(
-        "query($id: ID!) { worker(id: $id) { currentJobs { ",
+        "mutation($input: HeartbeatInput!) { heartbeat(input: $input) { worker { currentJobs { ",
         task_fields!(),
-        " } } }"
+        " } } errors { code message } } }"
     );
-    let answer: Option<Answer> = client.call(query, &json!({ "id": worker }), ANSWER).await?;
-    Ok(answer.map_or_else(Vec::new, |answer| answer.current_jobs))
+    let input = json!({ "workerId": worker });
+    let beat: Beat = client.call(query, &json!({ "input": input }), ANSWER).await?;
+    Ok(beat.worker.map_or_else(Vec::new, |answer| answer.current_jobs))
 }
 
-/// The last line of an attempt's log that a program printed.
+/// The last line of an attempt's log that a program printed. Refused where the job is not the worker's any more.
 pub(super) async fn last_line(
     client: &Client,
+    worker: WorkerId,
     job: JobId,
     attempt: u32,
 ) -> Result<Option<LastLine>, CallError> {
     #[derive(Deserialize)]
     struct Answer {
+        job: Option<Logs>,
+    }
+    #[derive(Deserialize)]
+    struct Logs {
         logs: Lines,
     }
-    let query = "query($id: ID!, $attempt: Int!) { job(id: $id) {
-        logs(last: 1, filter: { attempt: $attempt, streams: [STDOUT, STDERR] }) { nodes { number message } }
+    // By a report that tells nothing: a worker's token need not let it read.
+    let query = "mutation($input: ReportInput!, $attempt: Int!) { report(input: $input) {
+        job { logs(last: 1, filter: { attempt: $attempt, streams: [STDOUT, STDERR] }) { nodes { number message } } }
+        errors { code message }
     } }";
-    let variables = json!({ "id": job, "attempt": attempt });
-    let answer: Option<Answer> = client.call(query, &variables, ANSWER).await?;
-    Ok(answer.and_then(|mut answer| answer.logs.nodes.pop()))
+    let input = json!({ "workerId": worker, "jobId": job, "attempt": attempt });
+    let variables = json!({ "input": input, "attempt": attempt });
+    let answer: Answer = client.call(query, &variables, ANSWER).await?;
+    Ok(answer.job.and_then(|mut job| job.logs.nodes.pop()))
 }
 
 /// What is told of a job in one request.

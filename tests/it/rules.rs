@@ -90,7 +90,7 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("std::process::Command", &["process"]),
     ("reqwest", &["auth", "worker"]),
     ("jsonwebtoken", &["auth"]),
-    ("ring", &["auth"]),
+    ("ring::signature", &["auth"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

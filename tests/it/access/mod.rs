@@ -3,6 +3,7 @@
 mod audit;
 mod limits;
 mod oidc;
+mod pages;
 mod scopes;
 mod secrets;
 mod sockets;
