@@ -50,7 +50,7 @@ def call(field, input_type, answer, value, patience=float("inf")):
         except (OSError, ValueError) as error:  # no connection, no answer in time, a server that just starts
             wrong = isinstance(error, urllib.error.HTTPError) and error.code < 500
             if wrong:  # a token that is missing or not good enough, another kind of server
-                sys.exit(f"{field}: {error}: {error.read().decode(errors='replace')}")
+                raise OSError(f"{error}: {error.read().decode(errors='replace')}") from None
             if time.monotonic() + pause > deadline:
                 raise
             print(f"{field}: {error}; again in {pause:.1f} s", file=sys.stderr, flush=True)

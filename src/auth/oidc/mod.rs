@@ -59,9 +59,11 @@ impl Oidc {
             return Ok(None);
         };
         verify::install();
-        let mut validation = Validation::default();
-        validation.leeway = LEEWAY;
-        validation.validate_nbf = true;
+        let mut validation = Validation {
+            leeway: LEEWAY,
+            validate_nbf: true,
+            ..Validation::default()
+        };
         validation.set_issuer(&[issuer]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);

@@ -24,7 +24,7 @@ fn start(app: &TestApp, token: Option<&str>) -> Remote {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_runql"));
     command
         .args(["worker", "--server", &app.url(), "--log-format", "json"])
-        .args(["--heartbeat-ms", "200", "--"])
+        .args(["--heartbeat-ms", "200", "--supports", "bench-*", "--"])
         .args(EVAL)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
