@@ -3,6 +3,8 @@
 
     RUNQL_SERVER=http://127.0.0.1:8000 python3 examples/worker.py worker-001-demo
 
+A server that asks for tokens wants one with the scope WORKER, in the variable RUNQL_TOKEN.
+
 It takes tasks whose problem id begins with `demo-`, one at a time; `work` below is what it does with them. While it
 works, a thread tells the server that the task lives and hears when to stop. docs/workers.md describes each call.
 """
@@ -47,7 +49,9 @@ def call(field, input_type, answer, value, patience=float("inf")):
             break
         except (OSError, ValueError) as error:  # no connection, no answer in time, a server that just starts
             wrong = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if wrong or time.monotonic() + pause > deadline:
+            if wrong:  # a token that is missing or not good enough, another kind of server
+                raise OSError(f"{error}: {error.read().decode(errors='replace')}") from None
+            if time.monotonic() + pause > deadline:
                 raise
             print(f"{field}: {error}; again in {pause:.1f} s", file=sys.stderr, flush=True)
             time.sleep(pause)

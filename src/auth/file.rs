@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
+use super::tokens::is_name;
 use crate::domain::{RunLimits, Scope, Scopes, SecretHash, Timestamp, Token, TokenId, TokenSecrets};
 
 /// A larger file is no list of tokens.
@@ -145,8 +146,8 @@ impl TokenFile {
 }
 
 fn token(entry: Entry, path: &Path, at: Timestamp) -> Result<TokenSecrets, String> {
-    if entry.name.is_empty() {
-        return Err("has no name".to_owned());
+    if !is_name(&entry.name) {
+        return Err("has a name that cannot be one".to_owned());
     }
     let scopes: Scopes = entry
         .scopes

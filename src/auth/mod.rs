@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bearer ─▶ Authenticator ─ `runql_…` ─▶ Tokens ─▶ the book in memory ◀─ polled ─ store, tokens file
+//!                 │  └─ any other ───────▶ Oidc ─▶ the keys in memory ◀─ fetched ─ the issuer, where one is configured
 //!                 │ refused                              └─▶ Admitted: the caller, and how long that lasts
 //!                 └─▶ slowed down by address, and told to the log
 //! ```
@@ -18,6 +19,7 @@
 mod book;
 mod command;
 mod file;
+mod oidc;
 mod secret;
 mod slow;
 mod tokens;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use book::REFRESH;
 pub use command::{TokenCommandError, carry_out};
 pub use file::{TokenFile, TokenFileError, entry as file_entry};
+pub use oidc::{NAME_PREFIX as OIDC_PREFIX, Oidc};
 pub use secret::{PREFIX, Secret, hash};
 pub use tokens::{Issued, NewToken, NewTokenError, Tokens};
 
@@ -94,6 +97,12 @@ pub enum Denied {
     /// It was ended.
     #[error("this token was revoked")]
     Revoked,
+    /// The issuer's token is not one to go by; the words say why.
+    #[error("this token is not accepted: {0}")]
+    Untrusted(&'static str),
+    /// The issuer has not told its keys yet.
+    #[error("the keys of the issuer are not there yet: try again later")]
+    NoKeys,
     /// Too many were refused at the same time.
     #[error("too many attempts were refused: try again later")]
     Busy,
@@ -106,15 +115,17 @@ pub enum Denied {
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     tokens: Tokens,
+    oidc: Option<Oidc>,
     slowdown: Arc<Slowdown>,
 }
 
 impl Authenticator {
-    /// One over these tokens.
+    /// One over these tokens, and over those of an issuer where there is one.
     #[must_use]
-    pub fn new(tokens: Tokens) -> Self {
+    pub fn new(tokens: Tokens, oidc: Option<Oidc>) -> Self {
         Self {
             tokens,
+            oidc,
             slowdown: Arc::default(),
         }
     }
@@ -122,7 +133,7 @@ impl Authenticator {
     /// Whether anybody is asked who they are.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        self.tokens.is_required()
+        self.oidc.is_some() || self.tokens.is_required()
     }
 
     /// Finds out who somebody is that shows this, or nothing. None is somebody who has to show a token and did not. Where
@@ -140,7 +151,7 @@ impl Authenticator {
         let denied = match shown {
             None => None,
             // It is looked up in any case: it may have been made a moment ago, and then it closes the server.
-            Some(bearer) => match self.tokens.admit(bearer, address).await {
+            Some(bearer) => match self.look_up(bearer, address).await {
                 Ok(admitted) => return Ok(Some(admitted)),
                 Err(denied) => Some(denied),
             },
@@ -151,8 +162,15 @@ impl Authenticator {
                 lifetime: self.tokens.while_open(),
             })),
             None => Ok(None),
-            Some(denied @ Denied::Store(_)) => Err(denied),
+            Some(denied @ (Denied::Store(_) | Denied::NoKeys)) => Err(denied),
             Some(denied) => Err(self.slowly(denied, address).await),
+        }
+    }
+
+    async fn look_up(&self, bearer: &str, address: Option<IpAddr>) -> Result<Admitted, Denied> {
+        match &self.oidc {
+            Some(oidc) if !bearer.starts_with(PREFIX) => oidc.admit(bearer, address).await,
+            _ => self.tokens.admit(bearer, address).await,
         }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::book::{Book, REFRESH};
 use super::file::TokenFile;
 use super::secret::{Secret, hash};
-use super::{Admitted, Denied, Lifetime};
+use super::{Admitted, Denied, Lifetime, OIDC_PREFIX};
 use crate::clock::now;
 use crate::domain::{
     Actor, AuditAction, AuditEntry, Caller, RunLimits, Scopes, Timestamp, Token, TokenId, TokenSecrets,
@@ -44,7 +44,9 @@ pub struct NewToken {
 #[derive(Debug, thiserror::Error)]
 pub enum NewTokenError {
     /// Its name cannot be one.
-    #[error("a token's name has 1 to {LONGEST_NAME} bytes without control characters")]
+    #[error(
+        "a token's name has 1 to {LONGEST_NAME} bytes without control characters, and does not begin with {OIDC_PREFIX}"
+    )]
     Name,
     /// It would allow nothing.
     #[error("a token needs a scope at least: read, run, worker or admin")]
@@ -82,9 +84,7 @@ impl NewToken {
     ///
     /// [`NewTokenError`], but for the store's.
     pub fn issue(self, created_by: &str) -> Result<Issued, NewTokenError> {
-        let name_fits =
-            (1..=LONGEST_NAME).contains(&self.name.len()) && !self.name.chars().any(char::is_control);
-        if !name_fits {
+        if !is_name(&self.name) {
             return Err(NewTokenError::Name);
         }
         if self.scopes.is_empty() {
@@ -375,6 +375,13 @@ impl Tokens {
             }
         }
     }
+}
+
+/// Whether a token may be called so. Names of those whom an issuer vouches for are none.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len())
+        && !name.chars().any(char::is_control)
+        && !name.starts_with(OIDC_PREFIX)
 }
 
 fn entry(action: AuditAction, actor: &Actor, token: &Token) -> AuditEntry {

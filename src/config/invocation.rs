@@ -205,5 +205,17 @@ fn settle(layers: &mut Layers) -> Result<(), ConfigError> {
             );
         }
     }
-    Ok(())
+    let oidc = &layers.config.server.access.oidc;
+    match (&oidc.issuer, &oidc.audience) {
+        (Some(_), None) => conflict(
+            layers.origin("oidc-issuer"),
+            "needs --oidc-audience: without it the issuer's tokens for anything else would count here"
+                .to_owned(),
+        ),
+        (None, Some(_)) => conflict(
+            layers.origin("oidc-audience"),
+            "says nothing without --oidc-issuer".to_owned(),
+        ),
+        _ => Ok(()),
+    }
 }

@@ -13,10 +13,10 @@ use ipnet::IpNet;
 use super::database::DatabaseUrl;
 use super::sandbox::Sandboxing;
 use super::values::{
-    Agent, Allow, Interpreter, RateLimit, address, bytes, duration, host, millis, minutes, network, origin,
-    whole,
+    Agent, Allow, Interpreter, RateLimit, ScopeWord, address, bytes, duration, host, issuer, millis, minutes,
+    network, origin, whole,
 };
-use crate::domain::Pattern;
+use crate::domain::{Pattern, Scope};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// All settings, as the server runs with them.
@@ -73,6 +73,9 @@ pub struct Access {
     /// File with tokens that clients authenticate by, beside those of the store
     #[arg(long, env = "RUNQL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
+    /// Whose signed tokens count as well.
+    #[command(flatten)]
+    pub oidc: OidcConfig,
     /// Web pages that may call the server, beyond its own: their origins, separated by commas
     #[arg(
         long, env = "RUNQL_ALLOWED_ORIGINS", value_name = "ORIGIN",
@@ -88,6 +91,47 @@ pub struct Access {
     /// Names by which the server may be called, beyond its own, such as runql.example.org, separated by commas
     #[arg(long, env = "RUNQL_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
+}
+
+/// An identity provider whose signed tokens let people in.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct OidcConfig {
+    /// OpenID Connect issuer whose signed tokens (JWT) are taken: its https address [default: none]
+    #[arg(long = "oidc-issuer", env = "RUNQL_OIDC_ISSUER", value_name = "URL", value_parser = issuer)]
+    pub issuer: Option<String>,
+    /// Name that the issuer's tokens must carry as their audience, needed with --oidc-issuer
+    #[arg(long = "oidc-audience", env = "RUNQL_OIDC_AUDIENCE", value_name = "NAME")]
+    pub audience: Option<String>,
+    /// Claim of the issuer's tokens that tells their scopes, with dots into objects, such as realm_access.roles
+    #[arg(
+        long = "oidc-scope-claim",
+        env = "RUNQL_OIDC_SCOPE_CLAIM",
+        value_name = "CLAIM",
+        default_value = "scope"
+    )]
+    pub scope_claim: String,
+    /// What a word of that claim allows, as WORD=SCOPE, separated by commas [default: runql:read=read and so on]
+    #[arg(
+        long = "oidc-scope-map",
+        env = "RUNQL_OIDC_SCOPE_MAP",
+        value_name = "WORD=SCOPE",
+        value_delimiter = ','
+    )]
+    pub(super) scope_map: Vec<ScopeWord>,
+}
+
+impl OidcConfig {
+    /// Each word with the scope that it gives.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<(String, Scope)> {
+        if self.scope_map.is_empty() {
+            let word = |scope: &Scope| format!("runql:{}", scope.as_str().to_ascii_lowercase());
+            return Scope::ALL.iter().map(|scope| (word(scope), *scope)).collect();
+        }
+        let entries = self.scope_map.iter();
+        entries.map(|entry| (entry.word.clone(), entry.scope)).collect()
+    }
 }
 
 /// Where the server keeps what it must not lose.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::domain::{Pattern, is_worker_name};
+use crate::domain::{Pattern, Scope, is_worker_name};
 use crate::telemetry::LogFormat;
 
 /// A kind of command that does not run until the configuration allows it.
@@ -33,6 +33,34 @@ impl FromStr for Allow {
             "aws_cli" => Ok(Self::AwsCli),
             _ => Err(Refused::new(text, "exec, shell or aws_cli")),
         }
+    }
+}
+
+/// What a word in an issuer's token allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeWord {
+    /// As the issuer writes it.
+    pub word: String,
+    /// The scope that it gives.
+    pub scope: Scope,
+}
+
+impl FromStr for ScopeWord {
+    type Err = Refused;
+
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let entry = || {
+            let (word, scope) = text.rsplit_once('=')?;
+            let scope = scope.trim().to_ascii_uppercase().parse().ok()?;
+            let word = word.trim().to_owned();
+            (!word.is_empty()).then_some(Self { word, scope })
+        };
+        entry().ok_or_else(|| {
+            Refused::new(
+                text,
+                "WORD=SCOPE, such as ops=admin, where the scope is read, run, worker or admin",
+            )
+        })
     }
 }
 
@@ -304,6 +332,33 @@ pub(super) fn origin(text: &str) -> Result<String, Refused> {
         return Err(refused());
     }
     Ok(url.origin().ascii_serialization())
+}
+
+/// Whether what is fetched from there is what its owner serves: by TLS, or on this very machine.
+#[must_use]
+pub fn is_safe_issuer(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+/// The address of an issuer, letter by letter as its tokens have it.
+pub(super) fn issuer(text: &str) -> Result<String, Refused> {
+    let shown = if text.contains('@') { "…@…" } else { text };
+    let fits = Url::parse(text).is_ok_and(|url| {
+        let plain = url.username().is_empty() && url.password().is_none();
+        plain && is_safe_issuer(&url) && url.query().is_none() && url.fragment().is_none()
+    });
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        Refused::new(
+            shown,
+            "an address that begins with https://, or with http:// and a loopback address",
+        )
+    })
 }
 
 /// A host as it stands in a Host header, in lower case.

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::Response;
 use tower_http::cors::{AllowOrigin, AllowPrivateNetwork, CorsLayer};
 
@@ -26,6 +29,26 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// What a browser may do with an answer, whoever gave it; an answer that says otherwise by itself is left as it is. None of
+/// it stands in the way of a page of an allowed origin: that asks by CORS, to which the resource policy does not apply.
+const FENCE: [(HeaderName, HeaderValue); 6] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
 
 /// Which requests of browsers are let in.
 #[derive(Clone)]
@@ -58,7 +81,7 @@ impl std::fmt::Debug for GuardConfig {
     }
 }
 
-/// Puts around `router` what every request passes: its id, the guard, CORS. Nothing else may be put around it later
+/// Puts around `router` what every request passes: its id, the fence of its answer, the guard, CORS. Nothing else may be put around it later
 /// that answers requests by itself.
 pub fn with_outer_layers(router: Router, config: GuardConfig) -> Router {
     let config = Arc::new(config);
@@ -66,7 +89,15 @@ pub fn with_outer_layers(router: Router, config: GuardConfig) -> Router {
     router
         .layer(cors)
         .layer(from_fn_with_state(config, guard))
+        .layer(map_response(fence))
         .layer(from_fn(identify))
+}
+
+async fn fence(mut response: Response) -> Response {
+    for (name, value) in FENCE {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
 }
 
 fn cors(config: Arc<GuardConfig>) -> CorsLayer {

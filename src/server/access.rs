@@ -203,7 +203,7 @@ fn unsigned(message: &str) -> Response {
 
 fn refusal(denied: &Denied) -> Response {
     match denied {
-        Denied::Unknown | Denied::Expired | Denied::Revoked => {
+        Denied::Unknown | Denied::Expired | Denied::Revoked | Denied::Untrusted(_) => {
             let mut response = unsigned(&denied.to_string());
             let value = HeaderValue::from_static("Bearer realm=\"runql\", error=\"invalid_token\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, value);
@@ -217,8 +217,8 @@ fn refusal(denied: &Denied) -> Response {
                 .insert(RETRY_AFTER, HeaderValue::from_static("5"));
             response
         }
-        Denied::Store(error) => {
-            tracing::warn!(error = %chain(error), "tokens cannot be looked up");
+        Denied::Store(_) | Denied::NoKeys => {
+            tracing::warn!(error = %chain(denied), "tokens cannot be looked up");
             let code = ErrorCode::Unavailable;
             let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, code, denied.to_string());
             response

@@ -138,7 +138,7 @@ async fn piece(
     set(
         &mut response,
         header::CONTENT_SECURITY_POLICY,
-        "sandbox; default-src 'none'",
+        "sandbox; default-src 'none'; frame-ancestors 'none'",
     );
     Ok(response)
 }

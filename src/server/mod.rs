@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, TokenFile};
+use crate::auth::{Authenticator, Oidc, TokenFile};
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
 use crate::executor::{Executor, Options, Secret, SecretSources, StartError};
@@ -191,19 +191,28 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         introspection: config.limits.introspection,
     };
     let tokens = executor.tokens();
-    if tokens.is_required() && !tokens.any_valid() {
+    let oidc = Oidc::new(&config.server.access.oidc)
+        .context("there can be no client for the OpenID Connect issuer")?;
+    if tokens.is_required() && !tokens.any_valid() && oidc.is_none() {
         let listen = config.server.listen;
         if !listen.ip().to_canonical().is_loopback() {
             anyhow::bail!(
                 "others can reach {listen}, and there the server starts only with tokens, since whoever reaches it runs \
-                 programs: make one with `runql token create`, or take a loopback address such as 127.0.0.1:{}",
+                 programs: make one with `runql token create`, name an issuer with --oidc-issuer, or take a loopback \
+                 address such as 127.0.0.1:{}",
                 listen.port(),
             );
         }
         tracing::warn!("no token is valid, so nobody is let in: `runql token create` makes one");
     }
+    if let Some(oidc) = oidc.clone() {
+        supervisor.spawn("issuer-keys", move |stop| async move {
+            oidc.keep(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
     let doorman = Doorman::new(
-        Authenticator::new(tokens.clone()),
+        Authenticator::new(tokens.clone(), oidc),
         &config.server.access.trusted_proxies,
     );
     let schema = graphql::build(executor.clone(), limits);
@@ -302,7 +311,8 @@ fn options(config: &Config) -> anyhow::Result<Options> {
             dir: config.scripts.secrets_dir.clone(),
             variables: config.scripts.secret_env.clone(),
         },
-        require_tokens: !config.server.listen.ip().to_canonical().is_loopback(),
+        require_tokens: !config.server.listen.ip().to_canonical().is_loopback()
+            || config.server.access.oidc.issuer.is_some(),
         database_url: Secret(database_url),
         ..Options::new(
             String::new(),

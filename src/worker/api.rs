@@ -173,25 +173,36 @@ pub(super) async fn current_jobs(client: &Client, worker: WorkerId) -> Result<Ve
     struct Answer {
         current_jobs: Vec<Task>,
     }
-    let answer: Option<Answer> = client
-        .call(operations::CURRENT_JOBS, &json!({ "id": worker }), ANSWER)
+    #[derive(Deserialize)]
+    struct Beat {
+        worker: Option<Answer>,
+    }
+    let input = json!({ "workerId": worker });
+    let beat: Beat = client
+        .call(operations::CURRENT_JOBS, &json!({ "input": input }), ANSWER)
         .await?;
-    Ok(answer.map_or_else(Vec::new, |answer| answer.current_jobs))
+    Ok(beat.worker.map_or_else(Vec::new, |answer| answer.current_jobs))
 }
 
-/// The last line of an attempt's log that a program printed.
+/// The last line of an attempt's log that a program printed. Refused where the job is not the worker's any more.
 pub(super) async fn last_line(
     client: &Client,
+    worker: WorkerId,
     job: JobId,
     attempt: u32,
 ) -> Result<Option<LastLine>, CallError> {
     #[derive(Deserialize)]
     struct Answer {
+        job: Option<Logs>,
+    }
+    #[derive(Deserialize)]
+    struct Logs {
         logs: Lines,
     }
-    let variables = json!({ "id": job, "attempt": attempt });
-    let answer: Option<Answer> = client.call(operations::LAST_LINE, &variables, ANSWER).await?;
-    Ok(answer.and_then(|mut answer| answer.logs.nodes.pop()))
+    let input = json!({ "workerId": worker, "jobId": job, "attempt": attempt });
+    let variables = json!({ "input": input, "attempt": attempt });
+    let answer: Answer = client.call(operations::LAST_LINE, &variables, ANSWER).await?;
+    Ok(answer.job.and_then(|mut job| job.logs.nodes.pop()))
 }
 
 /// What is told of a job in one request.

@@ -186,13 +186,15 @@ fn not_graphql(status: StatusCode) -> CallError {
 }
 
 fn operation_error(status: StatusCode, error: &Value) -> CallError {
-    if matches!(
-        status,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
-    ) {
-        return not_graphql(status);
-    }
     let message = text(error, "message");
+    match status {
+        StatusCode::NOT_FOUND => return not_graphql(status),
+        StatusCode::UNAUTHORIZED => {
+            return CallError::Denied(format!("{message} (the token is taken from RUNQL_TOKEN)"));
+        }
+        StatusCode::FORBIDDEN => return CallError::Denied(message),
+        _ => {}
+    }
     match error
         .get("extensions")
         .map(|extensions| text(extensions, "code"))

@@ -44,14 +44,17 @@ pub(super) const CLAIM: &str = concat!(
     " } errors { code message } } }"
 );
 
+/// By a heartbeat: a worker's token need not let it read.
 pub(super) const CURRENT_JOBS: &str = concat!(
-    "query($id: ID!) { worker(id: $id) { currentJobs { ",
+    "mutation($input: HeartbeatInput!) { heartbeat(input: $input) { worker { currentJobs { ",
     task_fields!(),
-    " } } }"
+    " } } errors { code message } } }"
 );
 
-pub(super) const LAST_LINE: &str = "query($id: ID!, $attempt: Int!) { job(id: $id) {
-    logs(last: 1, filter: { attempt: $attempt, streams: [STDOUT, STDERR] }) { nodes { number message } }
+/// By a report that tells nothing, for the same reason.
+pub(super) const LAST_LINE: &str = "mutation($input: ReportInput!, $attempt: Int!) { report(input: $input) {
+    job { logs(last: 1, filter: { attempt: $attempt, streams: [STDOUT, STDERR] }) { nodes { number message } } }
+    errors { code message }
 } }";
 
 pub(super) const REPORT: &str =

@@ -293,7 +293,7 @@ impl Reporter {
             return Ok(false);
         }
         let ours = parse_line(batch.last.trim_end().as_bytes()).message;
-        let last = api::last_line(&self.shared.client, self.job, self.attempt).await?;
+        let last = api::last_line(&self.shared.client, self.shared.worker(), self.job, self.attempt).await?;
         Ok(last.is_some_and(|last| last.number >= self.known + batch.stored && last.message == ours))
     }
 }

@@ -6,10 +6,11 @@
 // failed request. Not responsible for starting the server.
 //
 //   node graphiql.mjs --url URL --query TEXT --response TEXT [--subscription TEXT --event TEXT] [--docs TEXT]
-//                     [--example] [--screenshot FILE] [--plain]
+//                     [--example] [--screenshot FILE] [--plain] [--token TEXT]
 //
 // Operations need a name. `--response`, `--event` and `--docs` are what must come to be read on the page. `--example` also runs the first
-// operation of the page's own example and wants no error. `--plain` tests `/graphiql/plain` instead.
+// operation of the page's own example and wants no error. `--plain` tests `/graphiql/plain` instead. With `--token` the
+// server wants this one: until it is entered, refusals are as they should be, and introspection has to work afterwards.
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
@@ -24,12 +25,15 @@ const { values: wanted } = parseArgs({
     example: { type: "boolean", default: false },
     screenshot: { type: "string" },
     plain: { type: "boolean", default: false },
+    token: { type: "string" },
   },
 });
 for (const name of ["url", "query", "response"]) {
   if (wanted[name] === undefined) throw new Error(`--${name} is missing`);
 }
-const TOKEN = "a-token-that-must-not-be-kept";
+const TOKEN = wanted.token ?? "a-token-that-must-not-be-kept";
+// Whether the server may refuse: as long as the token that it wants was not entered.
+let refuses = wanted.token !== undefined;
 const origin = new URL(wanted.url).origin;
 const failures = [];
 
@@ -68,10 +72,12 @@ if (failures.length > 0) {
 function watch(page) {
   const seen = { authorizations: [], frames: [] };
   page.on("console", (message) => {
+    if (refuses && message.text().includes("401")) return;
     if (message.type() === "error") failures.push(`console: ${message.text()} (${message.location().url})`);
   });
   page.on("pageerror", (error) => failures.push(`exception: ${error.stack}`));
   page.on("response", (response) => {
+    if (refuses && response.status() === 401) return;
     if (response.status() >= 400) failures.push(`${response.status()} for ${response.url()}`);
   });
   page.on("request", (request) => seen.authorizations.push(request.headers().authorization));
@@ -107,7 +113,14 @@ async function driveGraphiql(page, seen) {
 
   await page.getByRole("button", { name: "Headers", exact: true }).click();
   const headers = '.graphiql-editor-tool section[aria-label="Headers"] .CodeMirror, .graphiql-editor-tool .CodeMirror:visible';
+  if (refuses) await shows(response, "this server asks for a token", "the page without a token");
   await write(page, headers, JSON.stringify({ Authorization: `Bearer ${TOKEN}` }));
+  if (refuses) {
+    const introspected = page.waitForResponse((answer) => answer.url().endsWith("/graphql") && answer.ok());
+    await page.getByLabel("Re-fetch GraphQL schema").click();
+    refuses = false;
+    await introspected;
+  }
   await run(wanted.query);
   await shows(response, wanted.response, "the query");
   check(seen.authorizations.includes(`Bearer ${TOKEN}`), "the token did not go along with the query");
@@ -143,6 +156,7 @@ async function drivePlainPage(page, seen) {
     await shows(response, '"data"', "the example");
     check(!(await response.innerText()).includes('"errors"'), "the example's first operation ends with errors");
   }
+  refuses = false;
   await page.locator("#token").fill(TOKEN);
   await page.locator("#query").fill(wanted.query);
   await page.locator("#query").press("Control+Enter");

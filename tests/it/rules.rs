@@ -92,7 +92,9 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("async_graphql", &["graphql", "http"]),
     ("tokio::process", &["process"]),
     ("std::process::Command", &["process"]),
-    ("reqwest", &["worker"]),
+    ("reqwest", &["auth", "worker"]),
+    ("jsonwebtoken", &["auth"]),
+    ("ring::signature", &["auth"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

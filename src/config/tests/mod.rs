@@ -144,6 +144,8 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
         ("retention", "RUNQL_RETENTION", "9h"),
         ("audit-retention", "RUNQL_AUDIT_RETENTION", "9h"),
         ("trusted-proxies", "RUNQL_TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("oidc-scope-claim", "RUNQL_OIDC_SCOPE_CLAIM", "roles"),
+        ("oidc-scope-map", "RUNQL_OIDC_SCOPE_MAP", "ops=admin"),
         ("log-format", "RUNQL_LOG_FORMAT", "json"),
         ("shutdown-grace-ms", "RUNQL_SHUTDOWN_GRACE_MS", "9"),
         ("sandbox", "RUNQL_SANDBOX", "require"),
@@ -216,7 +218,14 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
         }
     }
     // Those that a table of texts cannot show, and which have tests of their own.
-    let own = ["interpreter", "agent", "config", "tokens-file"];
+    let own = [
+        "interpreter",
+        "agent",
+        "config",
+        "tokens-file",
+        "oidc-issuer",
+        "oidc-audience",
+    ];
     assert_eq!(untouched.len(), variables.len() + own.len());
 }
 
@@ -245,6 +254,47 @@ fn interpreters_are_added_to_those_below_them() {
     assert_eq!(got["lua"], ["luajit"]);
     assert_eq!(got["r"], ["Rscript", "--vanilla"]);
     assert_eq!(got["sh"], ["dash"]);
+}
+
+#[test]
+fn an_issuer_is_kept_letter_by_letter() {
+    use crate::domain::Scope;
+
+    let place =
+        Place::new().file("oidc-issuer = 'https://id.example.org/realms/x/'\noidc-audience = 'runql'");
+    let oidc = place.config("").server.access.oidc;
+    assert_eq!(oidc.issuer.as_deref(), Some("https://id.example.org/realms/x/"));
+    assert_eq!(
+        (oidc.audience.as_deref(), oidc.scope_claim.as_str()),
+        (Some("runql"), "scope")
+    );
+    let words = ["runql:read", "runql:run", "runql:worker", "runql:admin"];
+    let words = words.into_iter().map(str::to_owned);
+    assert_eq!(
+        oidc.scopes(),
+        words.zip(Scope::ALL.iter().copied()).collect::<Vec<_>>()
+    );
+    let place = place.variable("RUNQL_OIDC_ISSUER", "http://127.0.0.1:9000");
+    let place = place.variable("RUNQL_OIDC_SCOPE_MAP", "dev=read,dev=RUN,a=b=admin");
+    let oidc = place
+        .config("--oidc-audience other --oidc-scope-claim realm.roles")
+        .server
+        .access
+        .oidc;
+    assert_eq!(oidc.issuer.as_deref(), Some("http://127.0.0.1:9000"));
+    assert_eq!(
+        (oidc.audience.as_deref(), oidc.scope_claim.as_str()),
+        (Some("other"), "realm.roles")
+    );
+    let scopes = oidc.scopes();
+    let scopes: Vec<_> = scopes
+        .iter()
+        .map(|(word, scope)| (word.as_str(), *scope))
+        .collect();
+    assert_eq!(
+        scopes,
+        [("dev", Scope::Read), ("dev", Scope::Run), ("a=b", Scope::Admin)]
+    );
 }
 
 #[test]

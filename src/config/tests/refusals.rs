@@ -75,6 +75,30 @@ fn a_bad_value_names_its_setting_its_source_and_what_is_allowed() {
             "--allowed-hosts: `*.example.org` is not a host such as runql.example.org or runql.example.org:8000",
         ),
         (
+            place().refused("--oidc-issuer http://id.example.org --oidc-audience x"),
+            "--oidc-issuer: `http://id.example.org` is not an address that begins with https://, or with http:// and a \
+             loopback address",
+        ),
+        (
+            place()
+                .variable("RUNQL_OIDC_ISSUER", "https://me:hunter2@id.example.org")
+                .refused(""),
+            "RUNQL_OIDC_ISSUER: `…@…` is not an address that begins with https://, or with http:// and a loopback address",
+        ),
+        (
+            place().refused("--oidc-issuer https://id.example.org"),
+            "--oidc-issuer: needs --oidc-audience: without it the issuer's tokens for anything else would count here",
+        ),
+        (
+            place().variable("RUNQL_OIDC_AUDIENCE", "runql").refused(""),
+            "RUNQL_OIDC_AUDIENCE: says nothing without --oidc-issuer",
+        ),
+        (
+            place().file("oidc-scope-map = ['dev=write']").refused(""),
+            "`oidc-scope-map` in runql.toml: `dev=write` is not WORD=SCOPE, such as ops=admin, where the scope is read, \
+             run, worker or admin",
+        ),
+        (
             place().variable("RUNQL_LOG_FORMAT", "xml").refused(""),
             "RUNQL_LOG_FORMAT: `xml` is not auto, text or json",
         ),

@@ -93,7 +93,8 @@ impl Health {
 /// The caller, as the server sees it.
 #[derive(SimpleObject)]
 pub(in crate::graphql) struct Viewer {
-    /// The name of the token that signed the request; null where the server runs without authentication.
+    /// The name of the token that signed the request, or `oidc:HOST/SUBJECT` for whom an identity provider vouches; null
+    /// where the server runs without authentication.
     token_name: Option<String>,
     /// What the caller may do.
     scopes: Vec<Scope>,

@@ -5,6 +5,8 @@ mod cost;
 mod hostile;
 mod limits;
 mod listed;
+mod oidc;
+mod pages;
 mod scanner;
 mod scopes;
 mod secrets;

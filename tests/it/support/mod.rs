@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod db;
 pub(crate) mod disk;
 pub(crate) mod forwarder;
+pub(crate) mod issuer;
 pub(crate) mod machine;
 pub(crate) mod postgres;
 pub(crate) mod socket;

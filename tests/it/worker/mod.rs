@@ -8,6 +8,7 @@ mod many;
 mod python;
 mod stop;
 mod task;
+mod token;
 
 use std::path::Path;
 use std::process::Stdio;

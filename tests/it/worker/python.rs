@@ -16,12 +16,18 @@ both_stores!(
 );
 
 fn start(app: &TestApp) -> Remote {
+    start_with(app, &[])
+}
+
+/// As [`start`], with variables.
+pub(super) fn start_with(app: &TestApp, variables: &[(&str, &str)]) -> Remote {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/worker.py");
     let mut command = tokio::process::Command::new("python3");
     command
         .arg(file)
         .arg("worker-042-demo")
-        .env("RUNQL_SERVER", app.url());
+        .env("RUNQL_SERVER", app.url())
+        .envs(variables.iter().copied());
     Remote::spawn(command, Arc::new(tempfile::tempdir().unwrap()))
 }
 
