@@ -188,14 +188,13 @@ impl CleanupBatch {
             .filter(job_tag::Column::JobId.is_in(ids.iter().copied()))
             .exec(tx.conn())
             .await?;
-        job_dependency::Entity::delete_many()
-            .filter(
-                Condition::any()
-                    .add(job_dependency::Column::JobId.is_in(ids.iter().copied()))
-                    .add(job_dependency::Column::DependsOn.is_in(ids.iter().copied())),
-            )
-            .exec(tx.conn())
-            .await?;
+        // Two statements, since each has an index of its own.
+        for column in [job_dependency::Column::JobId, job_dependency::Column::DependsOn] {
+            job_dependency::Entity::delete_many()
+                .filter(column.is_in(ids.iter().copied()))
+                .exec(tx.conn())
+                .await?;
+        }
         plan::Entity::delete_many()
             .filter(plan::Column::JobId.is_in(ids.iter().copied()))
             .exec(tx.conn())

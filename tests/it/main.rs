@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod bounds;
 mod clients;
 mod embed;
 mod life;
