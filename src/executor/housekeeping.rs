@@ -26,11 +26,15 @@ const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 /// The least pause between two batches of a clean-up, so that other writes pass.
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
-/// Jobs in the first batch of a clean-up, before it is known what they cost.
-const FIRST_BATCH: usize = 16;
+/// The longest one.
+const LONGEST_BATCH_PAUSE: Duration = Duration::from_millis(50);
+
+/// Jobs in the first batch of a clean-up, before it is known what they cost, and the fewest in any: a batch has its
+/// price, however small it is, and a busy machine would make them ever smaller without gain.
+const SMALLEST_BATCH: usize = 32;
 
 /// A batch that takes longer makes the next one smaller: other writes wait for it.
-const LONG_BATCH: Duration = Duration::from_millis(50);
+const LONG_BATCH: Duration = Duration::from_millis(200);
 
 /// Puts jobs into line whose moment has come.
 pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
@@ -196,7 +200,7 @@ pub(super) async fn retain(context: Arc<Context>, age: Duration, stop: Cancellat
 /// of log or a million. What a failure leaves, or a caller who goes away, is there for the next call.
 pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result<u64, StoreError> {
     let mut deleted = 0;
-    let mut batch_size = FIRST_BATCH;
+    let mut batch_size = SMALLEST_BATCH;
     let mut after = Place::default();
     loop {
         let batch = CleanupBatch {
@@ -213,11 +217,11 @@ pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result
         after = next;
         let took = began.elapsed();
         if took > LONG_BATCH {
-            batch_size = (batch_size / 2).max(1);
-        } else if took < LONG_BATCH / 4 {
+            batch_size = (batch_size / 2).max(SMALLEST_BATCH);
+        } else if took < LONG_BATCH / 2 {
             batch_size = (batch_size * 2).min(MOST_AT_ONCE);
         }
-        // As much time for other writes as this one took.
-        tokio::time::sleep(took.clamp(BATCH_PAUSE, LONG_BATCH)).await;
+        // Others get their turn.
+        tokio::time::sleep(took.clamp(BATCH_PAUSE, LONGEST_BATCH_PAUSE)).await;
     }
 }
