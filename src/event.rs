@@ -30,7 +30,8 @@ struct Inner {
     events: watch::Sender<EventSeq>,
     queued: watch::Sender<u64>,
     workers: watch::Sender<u64>,
-    cancels: broadcast::Sender<JobId>,
+    /// None for any job: the hints to some were lost.
+    cancels: broadcast::Sender<Option<JobId>>,
     jobs: Mutex<HashMap<JobId, Watched>>,
 }
 
@@ -71,9 +72,11 @@ impl Hints {
         }
         for &job in &changes.cancels {
             // Nobody listens while no pool runs; the heartbeat tells of cancels too.
-            let _ = inner.cancels.send(job);
+            let _ = inner.cancels.send(Some(job));
         }
-        if !(changes.jobs.is_empty() && changes.logs.is_empty()) {
+        if changes.more {
+            self.any_job();
+        } else if !(changes.jobs.is_empty() && changes.logs.is_empty()) {
             let jobs = inner.jobs.lock().unwrap_or_else(PoisonError::into_inner);
             for job in changes.jobs.union(&changes.logs) {
                 if let Some(watched) = jobs.get(job) {
@@ -88,13 +91,13 @@ impl Hints {
         raise(&self.0.queued);
         raise(&self.0.workers);
         self.0.events.send_modify(|_| {});
-        for watched in self
-            .0
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
+        let _ = self.0.cancels.send(None);
+        self.any_job();
+    }
+
+    fn any_job(&self) {
+        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        for watched in jobs.values() {
             raise(&watched.level);
         }
     }
@@ -128,9 +131,9 @@ impl Hints {
         self.0.workers.subscribe()
     }
 
-    /// The running jobs that somebody wants stopped.
+    /// The running jobs that somebody wants stopped; none stands for any of them.
     #[must_use]
-    pub fn cancels(&self) -> broadcast::Receiver<JobId> {
+    pub fn cancels(&self) -> broadcast::Receiver<Option<JobId>> {
         self.0.cancels.subscribe()
     }
 
@@ -220,8 +223,10 @@ mod tests {
     fn lost_hints_wake_everybody() {
         let hints = Hints::default();
         let (events, queued, watch) = (hints.events(), hints.queued(), hints.watch_job(id()));
+        let mut cancels = hints.cancels();
         hints.anything();
         assert!(events.has_changed().unwrap() && queued.has_changed().unwrap());
         assert!(watch.level.has_changed().unwrap());
+        assert_eq!(cancels.try_recv(), Ok(None));
     }
 }

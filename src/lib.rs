@@ -18,13 +18,15 @@
 //! | layer | module | what it is for |
 //! | --- | --- | --- |
 //! | 0 | [`domain`] | words and rules: the job, its one [`transition`](domain::transition()), ids, logs; no clock, no I/O |
-//! | 0 | [`telemetry`], [`supervisor`] | log lines, metrics, the owner of background tasks |
+//! | 0 | [`telemetry`], [`supervisor`], `clock` | log lines, metrics, the owner of background tasks, the time |
+//! | 0 | `failpoint` | places where a test makes the program die or fail; nothing in any other build |
 //! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
 //! | 1 | [`process`] | programs, supervised so that nothing is left of them; knows no jobs |
 //! | 1 | [`script`] | which scripts there are, what runs them, which parameters they take |
 //! | 1 | [`pipeline`] | which pipelines there are, what they take, the steps that a run of one has |
 //! | 1 | [`event`] | hints that something changed; never the truth |
-//! | 1 | [`http`], [`graphiql`], [`config`] | transports, the page, the settings |
+//! | 1 | [`http`], [`graphiql`] | transports, the page |
+//! | 2 | [`config`], [`auth`] | the settings; who somebody is, and what they may do |
 //! | 2 | `program` | what it takes to run a job's program, whoever runs it |
 //! | 3 | [`executor`] | the service: takes jobs, runs them, tells how they went |
 //! | 3 | [`worker`] | a worker on another machine: knows a server's API and no store |
@@ -41,10 +43,13 @@
 //!
 //! Another program can run jobs without the server: see [`executor::Executor`] and `examples/embed.rs`.
 
+pub mod auth;
+mod clock;
 pub mod config;
 pub mod domain;
 pub mod event;
 pub mod executor;
+mod failpoint;
 pub mod graphiql;
 pub mod graphql;
 pub mod http;

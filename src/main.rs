@@ -11,8 +11,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation};
-use runql::store::{Store, StoreOptions};
+use runql::config::{self, Chosen, Config, ConfigError, Environment, Invocation, TokenCommand};
+use runql::store::{self, Store, StoreOptions};
 use runql::telemetry::{LogFilter, LogFormat};
 use runql::worker::WorkerError;
 use runql::{server, telemetry, worker};
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     if let Some(code) = runql::process::run_spawner_if_asked() {
         return code;
     }
+    keep_memory_private();
     let invocation = match config::parse(std::env::args_os(), &Environment::of_process()) {
         Ok(invocation) => invocation,
         // Clap lays its message out itself; help and the version go to standard output and are no failure.
@@ -46,6 +47,13 @@ fn main() -> ExitCode {
         Invocation::Serve(config) => return serve(*config),
         Invocation::Worker(settings) => return work(*settings),
         Invocation::Migrate(config) => runtime().and_then(|runtime| runtime.block_on(migrate(*config))),
+        Invocation::Token(config, command) => {
+            runtime().and_then(|runtime| runtime.block_on(token(*config, command)))
+        }
+        Invocation::Backup(config, file) => runtime().and_then(|runtime| {
+            let url = config.storage.database_url.with_password();
+            Ok(runtime.block_on(store::backup(url, &file))?)
+        }),
         Invocation::Schema => schema(),
         Invocation::CheckConfig(settings) => print_settings(&settings),
     };
@@ -56,6 +64,17 @@ fn main() -> ExitCode {
         },
         |()| ExitCode::SUCCESS,
     )
+}
+
+/// Keeps the environment and the memory of this process, which may hold passwords and tokens, from other programs of the
+/// same user: they can neither read nor trace it, and it leaves no core dump.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        complain(format_args!(
+            "other programs of this user can read its memory: {error}"
+        ));
+    }
 }
 
 /// Tells a person at the terminal what went wrong.
@@ -120,6 +139,13 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
         .await
         .context("the store cannot be opened")?;
     store.close().await;
+    Ok(())
+}
+
+/// Makes, lists or changes tokens.
+async fn token(config: Config, command: TokenCommand) -> anyhow::Result<()> {
+    let url = config.storage.database_url.with_password();
+    runql::auth::carry_out(command, url, &mut std::io::stdout()).await?;
     Ok(())
 }
 

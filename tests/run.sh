@@ -53,44 +53,34 @@ done
 
 # ── Postgres ─────────────────────────────────────────────────────────────────────────────────────
 postgres_folder=
-as_postgres=()
+postgres_pid=
 stop_postgres() {
-    [[ -n "$postgres_folder" ]] || return 0
-    "${as_postgres[@]}" "$postgres_bin/pg_ctl" stop --silent --mode immediate -D "$postgres_folder/data" || true
-    rm -rf "$postgres_folder"
+    kill -QUIT "$postgres_pid" 2>/dev/null && wait "$postgres_pid" || true
+    rm -rf "$postgres_folder" "$postgres_folder.log"
 }
 
-# Postgres refuses to run as root, so root hands it to the user that the package made, or to nobody.
+answers() { PGCONNECT_TIMEOUT=3 psql --no-password --quiet "$1" -c 'SELECT 1' >/dev/null 2>&1; }
+
 start_postgres() {
-    postgres_bin=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1) || true
-    [[ -n "$postgres_bin" ]] || postgres_bin=$(dirname "$(command -v initdb || true)")
-    [[ -x "$postgres_bin/initdb" ]] || die "no Postgres answers on 127.0.0.1:5432, and none is installed: install Debian's package postgresql"
     postgres_folder=$(mktemp -d)
-    trap stop_postgres EXIT
-    if ((EUID == 0)); then
-        local user=nobody
-        id -u postgres >/dev/null 2>&1 && user=postgres
-        as_postgres=(setpriv "--reuid=$user" "--regid=$(id -g "$user")" --clear-groups)
-        chown "$user" "$postgres_folder"
-    fi
     local port
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    (
-        cd /
-        "${as_postgres[@]}" "$postgres_bin/initdb" -D "$postgres_folder/data" --username postgres --auth trust \
-            --encoding UTF8 --no-sync >/dev/null
-        "${as_postgres[@]}" "$postgres_bin/pg_ctl" start --silent -w -D "$postgres_folder/data" -l "$postgres_folder/log" \
-            -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$postgres_folder -c fsync=off -c max_connections=300"
-    ) || die "Postgres did not start: $(tail -n 5 "$postgres_folder/log" 2>/dev/null)"
+    bash tests/postgres.sh "$postgres_folder" "$port" >"$postgres_folder.log" 2>&1 &
+    postgres_pid=$!
+    trap stop_postgres EXIT
     RUNQL_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:$port/postgres
+    for _ in {1..300}; do
+        answers "$RUNQL_TEST_POSTGRES_URL" && return
+        kill -0 "$postgres_pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    die "Postgres did not start: $(tail -n 5 "$postgres_folder.log")"
 }
 
 if [[ -z "${RUNQL_TEST_POSTGRES_URL:-}" ]]; then
     need psql postgresql
     RUNQL_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:5432/postgres
-    if ! PGCONNECT_TIMEOUT=3 psql --no-password --quiet "$RUNQL_TEST_POSTGRES_URL" -c 'SELECT 1' >/dev/null 2>&1; then
-        start_postgres
-    fi
+    answers "$RUNQL_TEST_POSTGRES_URL" || start_postgres
 fi
 export RUNQL_TEST_POSTGRES_URL
 say "Postgres at $RUNQL_TEST_POSTGRES_URL"

@@ -9,6 +9,7 @@
 )]
 
 pub mod attempt;
+pub mod audit;
 pub mod job;
 pub mod job_dependency;
 pub mod job_event;
@@ -17,4 +18,5 @@ pub mod log_chunk;
 pub mod meta;
 pub mod plan;
 pub mod stat;
+pub mod token;
 pub mod worker;

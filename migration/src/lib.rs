@@ -1,8 +1,13 @@
 //! The changes that make the store what it is, in order. `runql serve` applies them by itself.
+//!
+//! While an upgrade rolls over many nodes, servers of the version before go on for a moment on tables that are changed
+//! already. So a migration only adds: what the version before reads stays, and what it writes is still accepted, which
+//! means that a new column has a default or may be null. What is no longer used is dropped one version later.
 
 pub use sea_orm_migration::prelude::*;
 
 mod m20261121_000001_create_jobs;
+mod m20261121_000002_add_tokens;
 
 /// Applies the migrations, and tells which there are.
 #[derive(Debug)]
@@ -11,6 +16,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261121_000001_create_jobs::Migration)]
+        vec![
+            Box::new(m20261121_000001_create_jobs::Migration),
+            Box::new(m20261121_000002_add_tokens::Migration),
+        ]
     }
 }

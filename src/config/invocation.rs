@@ -1,13 +1,15 @@
 //! What the program was asked to do: the subcommand, and the settings that it runs with.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Args, Command};
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Args, Command};
 
 use super::error::{ConfigError, Origin, usage};
 use super::layers::{Layers, given_only};
 use super::settings::Config;
+use super::token::TokenCommand;
 use super::worker::Worker;
 
 /// What the program was asked to do.
@@ -17,6 +19,10 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Bring the store to this version's form.
     Migrate(Box<Config>),
+    /// Make, list or change tokens.
+    Token(Box<Config>, TokenCommand),
+    /// Copy the store to this file.
+    Backup(Box<Config>, PathBuf),
     /// Run jobs for a server on another machine.
     Worker(Box<Worker>),
     /// Print the schema.
@@ -91,18 +97,35 @@ pub fn parse(
     if let Some(("worker", flags)) = subcommand {
         return Ok(Invocation::Worker(Box::new(Worker::read(environment, flags)?)));
     }
-    let flags: Vec<&ArgMatches> = [Some(&matches), subcommand.map(|(_, matches)| matches)]
+    let order = subcommand.filter(|(name, _)| *name == "token");
+    let order = order.and_then(|(_, matches)| matches.subcommand());
+    let flags: Vec<&ArgMatches> = [&matches]
         .into_iter()
-        .flatten()
+        .chain(order.or(subcommand).map(|(_, matches)| matches))
         .collect();
     let mut layers = lay_all(environment, &flags)?;
     settle(&mut layers)?;
     Ok(match subcommand {
         Some(("migrate", _)) => Invocation::Migrate(Box::new(layers.config)),
+        Some(("token", _)) => {
+            let command = order.map(|(verb, matches)| TokenCommand::read(verb, matches));
+            let command = command.transpose()?.unwrap_or(TokenCommand::List { all: false });
+            Invocation::Token(Box::new(layers.config), command)
+        }
+        Some(("backup", matches)) => {
+            let file = matches
+                .get_one::<PathBuf>(BACKUP_FILE)
+                .cloned()
+                .unwrap_or_default();
+            Invocation::Backup(Box::new(layers.config), file)
+        }
         Some(("check-config", _)) => Invocation::CheckConfig(layers.chosen()),
         _ => Invocation::Serve(Box::new(layers.config)),
     })
 }
+
+/// The argument that names the file of a backup.
+const BACKUP_FILE: &str = "file";
 
 fn read(arguments: &[OsString]) -> Result<ArgMatches, ConfigError> {
     given_only(command())
@@ -130,6 +153,18 @@ fn command() -> Command {
         )
         .subcommand(settings("serve").about("Serve the API, which also brings the store to this version's form"))
         .subcommand(settings("migrate").about("Bring the store to this version's form, and exit"))
+        .subcommand(super::token::command(settings))
+        .subcommand(
+            settings("backup")
+                .about("Copy a SQLite store to a new file, while a server may be using it")
+                .arg(
+                    Arg::new(BACKUP_FILE)
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(ValueParser::path_buf())
+                        .help("The file to make; it must not be there yet"),
+                ),
+        )
         .subcommand(
             Worker::augment_args(Command::new("worker"))
                 .mut_args(|arg| arg.hide_env_values(true))
@@ -156,21 +191,6 @@ fn lay_all(environment: &Environment<'_>, flags: &[&ArgMatches]) -> Result<Layer
 /// Checks what a setting cannot tell by itself, and settles what depends on another.
 fn settle(layers: &mut Layers) -> Result<(), ConfigError> {
     let conflict = |origin, problem| Err(ConfigError::Conflict { origin, problem });
-    if layers.config.server.access.tokens_file.is_some() {
-        let origin = layers.origin("tokens-file");
-        return conflict(origin, "tokens are not available in this version yet".to_owned());
-    }
-    let listen = layers.config.server.listen;
-    if !listen.ip().to_canonical().is_loopback() {
-        return conflict(
-            layers.origin("listen"),
-            format!(
-                "others can reach {listen}, and there the server starts only with tokens (--tokens-file): whoever \
-                 reaches it runs programs; take a loopback address such as 127.0.0.1:{port} or [::1]:{port}",
-                port = listen.port(),
-            ),
-        );
-    }
     let jobs = &mut layers.config.jobs;
     let (default, max) = (jobs.default_timeout, jobs.max_timeout);
     if default > max {

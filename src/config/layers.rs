@@ -19,7 +19,7 @@ use super::invocation::{Chosen, Environment};
 use super::settings::Config;
 
 /// The file that is read where no other is named, if there is one.
-const DEFAULT_FILE: &str = "runql.toml";
+pub(super) const DEFAULT_FILE: &str = "runql.toml";
 /// The setting that cannot stand in the file that it names.
 const FILE: &str = "config";
 
@@ -260,9 +260,11 @@ fn add_to<T: PartialEq>(mut below: Vec<T>, entries: &mut Vec<T>) {
 pub(super) fn given_only(command: Command) -> Command {
     command
         .mut_args(|arg| {
+            // What is no setting has no other place to be given in.
+            let required = arg.is_positional() && arg.is_required_set();
             arg.env(Resettable::<OsStr>::Reset)
                 .default_value(Resettable::<OsStr>::Reset)
-                .required(false)
+                .required(required)
         })
         .mut_subcommands(given_only)
 }

@@ -15,7 +15,9 @@ mod error;
 mod file;
 mod invocation;
 mod layers;
+mod sandbox;
 mod settings;
+mod token;
 mod values;
 mod worker;
 
@@ -25,6 +27,8 @@ mod tests;
 pub use database::{Backend, DatabaseUrl};
 pub use error::{ConfigError, Origin};
 pub use invocation::{Chosen, Environment, Invocation, parse};
+pub use sandbox::Sandboxing;
 pub use settings::{Access, Config, Jobs, Limits, Logging, Scripts, Server, Storage};
+pub use token::TokenCommand;
 pub use values::{Agent, Allow, Interpreter};
 pub use worker::{Token, Worker};

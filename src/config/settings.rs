@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use ipnet::IpNet;
 
 use super::database::DatabaseUrl;
+use super::sandbox::Sandboxing;
 use super::values::{
-    Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, origin, whole,
+    Agent, Allow, Interpreter, address, bytes, duration, host, millis, minutes, network, origin, whole,
 };
 use crate::domain::Pattern;
 use crate::telemetry::{LogFilter, LogFormat};
@@ -31,6 +33,9 @@ pub struct Config {
     /// How jobs are run.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// What jobs are kept from.
+    #[command(flatten)]
+    pub sandbox: Sandboxing,
     /// What one client may ask for.
     #[command(flatten)]
     pub limits: Limits,
@@ -64,7 +69,7 @@ pub struct Server {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub struct Access {
-    /// File with the tokens that clients authenticate by
+    /// File with tokens that clients authenticate by, beside those of the store
     #[arg(long, env = "RUNQL_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Web pages that may call the server, beyond its own: their origins, separated by commas
@@ -73,6 +78,12 @@ pub struct Access {
         value_delimiter = ',', value_parser = origin,
     )]
     pub allowed_origins: Vec<String>,
+    /// Proxies whose X-Forwarded-For is believed: addresses or networks such as 10.0.0.0/8, separated by commas
+    #[arg(
+        long, env = "RUNQL_TRUSTED_PROXIES", value_name = "NET",
+        value_delimiter = ',', value_parser = network,
+    )]
+    pub trusted_proxies: Vec<IpNet>,
     /// Names by which the server may be called, beyond its own, such as runql.example.org, separated by commas
     #[arg(long, env = "RUNQL_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     pub allowed_hosts: Vec<String>,
@@ -99,6 +110,12 @@ pub struct Storage {
         value_parser = duration(Duration::from_secs(60)),
     )]
     pub retention: Option<Duration>,
+    /// Age at which lines of the audit log are deleted, such as 90d [default: never]
+    #[arg(
+        long, env = "RUNQL_AUDIT_RETENTION", value_name = "AGE",
+        value_parser = duration(Duration::from_secs(60)),
+    )]
+    pub audit_retention: Option<Duration>,
 }
 
 /// What the server may run.
@@ -124,6 +141,25 @@ pub struct Scripts {
     /// What may run besides scripts: exec, shell, aws_cli, separated by commas [default: nothing]
     #[arg(long, env = "RUNQL_ALLOW", value_name = "KIND", value_delimiter = ',')]
     pub(super) allow: Vec<Allow>,
+    /// Programs that exec may name, as their names or paths, separated by commas [default: any]
+    #[arg(
+        long,
+        env = "RUNQL_ALLOW_PROGRAMS",
+        value_name = "PROGRAM",
+        value_delimiter = ','
+    )]
+    pub allow_programs: Vec<String>,
+    /// Folder with a file for each secret that jobs may ask for, by its name [default: none]
+    #[arg(long, env = "RUNQL_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+    /// Variables of the server's own environment that jobs may ask for as secrets, separated by commas
+    #[arg(
+        long = "secret-env",
+        env = "RUNQL_SECRET_ENV",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub secret_env: Vec<String>,
     /// Interpreter of scripts by extension, as EXT=COMMAND, before shebang and default; repeatable. In the file: the table `interpreters`
     #[arg(long = "interpreter", env = "RUNQL_INTERPRETERS", value_name = "EXT=COMMAND")]
     pub(super) interpreters: Vec<Interpreter>,

@@ -109,7 +109,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(text: &str, allowed: impl fmt::Display) -> Self {
+    pub(super) fn new(text: &str, allowed: impl fmt::Display) -> Self {
         Self {
             text: text.to_owned(),
             allowed: allowed.to_string(),
@@ -204,6 +204,14 @@ fn within<T: TryFrom<u64>>(number: Option<u64>, range: &RangeInclusive<u64>) -> 
 const TIME_UNITS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)];
 /// A century: everything longer is a slip of the finger.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
+/// An address, or a network of them.
+pub(super) fn network(text: &str) -> Result<ipnet::IpNet, Refused> {
+    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    text.parse()
+        .or_else(|_| address())
+        .map_err(|_| Refused::new(text, "an address or a network such as 10.0.0.0/8"))
+}
 
 /// A length of time with its units, such as `12h` or `1d12h`, and at least `shortest`.
 pub(super) fn duration(

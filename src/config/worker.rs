@@ -13,6 +13,7 @@ use url::Url;
 use super::error::{ConfigError, Origin, problem};
 use super::invocation::Environment;
 use super::layers::given_only;
+use super::sandbox::Sandboxing;
 use super::values::{kind, millis, server, whole, worker_name};
 use crate::domain::Pattern;
 use crate::telemetry::{LogFilter, LogFormat};
@@ -79,6 +80,9 @@ pub struct Worker {
         default_value = "60000", value_parser = millis(10..=60_000),
     )]
     pub heartbeat: Duration,
+    /// What jobs are kept from.
+    #[command(flatten)]
+    pub sandbox: Sandboxing,
     /// Log lines to write: off, error, warn, info, debug, trace, or by module: runql=debug,info
     #[arg(long, env = "LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: LogFilter,

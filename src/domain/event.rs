@@ -69,6 +69,8 @@ pub struct Changes {
     pub queued: bool,
     /// Whether a worker changed.
     pub workers: bool,
+    /// Whether more jobs have new events or lines than are named.
+    pub more: bool,
 }
 
 impl Changes {

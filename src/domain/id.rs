@@ -47,3 +47,7 @@ typed_id!(
     /// A worker, one that a server runs itself or one that registered.
     WorkerId
 );
+typed_id!(
+    /// A token, whose text begins with it.
+    TokenId
+);

@@ -79,8 +79,28 @@ impl Fault {
 pub struct EnvVar {
     /// The variable's name.
     pub name: String,
-    /// Its value.
-    pub value: String,
+    /// What it is set to.
+    #[serde(flatten)]
+    pub value: EnvValue,
+}
+
+/// What a variable is set to. `Debug` hides a value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvValue {
+    /// This text.
+    Value(String),
+    /// The secret of this name, whose text is read when an attempt starts and stored nowhere.
+    Secret(String),
+}
+
+impl std::fmt::Debug for EnvValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("…"),
+            Self::Secret(name) => write!(f, "secret {name}"),
+        }
+    }
 }
 
 impl std::fmt::Debug for EnvVar {

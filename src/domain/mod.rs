@@ -4,6 +4,7 @@
 //! policy. Nothing here reads a clock, rolls dice, opens a file or knows a database: what a rule needs to know is
 //! handed in. Every other layer may import this one; this one imports none of them.
 
+mod access;
 mod command;
 mod event;
 mod filter;
@@ -20,12 +21,15 @@ mod transition;
 mod word;
 mod worker;
 
+pub use access::{
+    Actor, AuditAction, AuditEntry, Caller, RunLimits, Scope, Scopes, SecretHash, Token, TokenSecrets,
+};
 pub use command::{AwsCli, Command, Exec, JobKind, Plan, Script, Shell, Strategy, Target, Task};
 pub use event::{Changes, EventSeq, JobEvent, JobEventType};
 pub use filter::{JobFilter, NamePattern, TimeRange};
-pub use id::{JobId, WorkerId};
+pub use id::{JobId, TokenId, WorkerId};
 pub use job::{
-    Attempt, CancelRequest, Dependency, EnvVar, Fault, FaultCode, Job, Metadata, NewJob, PlanRules,
+    Attempt, CancelRequest, Dependency, EnvValue, EnvVar, Fault, FaultCode, Job, Metadata, NewJob, PlanRules,
     ProcessEnd, Progress, StepPlace, Tag, WaitReason,
 };
 pub use line::{LONGEST_STRUCTURED_LINE, LineCommand, ParsedLine, line_command, parse_line};

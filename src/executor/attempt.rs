@@ -10,7 +10,7 @@
 //! end is still being written.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use super::running::Place;
 use super::time::{chance, now};
 use super::{Context, outcome};
 use crate::domain::{Fault, FaultCode, Job, JobStatus, LogLevel, ProcessEnd};
+use crate::failpoint::failpoint;
 use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, controls};
 use crate::store::{AttemptEnd, EndJob, EndResult, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::{chain, metrics};
@@ -43,22 +44,52 @@ impl WorkerSlot {
         let living = self.slot.take().filter(Slot::is_alive);
         let slot = match living {
             Some(slot) => slot,
-            None => Slot::start(&context.spawner).await?,
+            None => Slot::start(&context.spawner, &context.options.sandbox).await?,
         };
         Ok(self.slot.insert(slot))
+    }
+}
+
+/// An attempt that is on this node's list, and can begin.
+pub(super) struct Entered {
+    job: Arc<Job>,
+    place: Place,
+    controls: Controls,
+    abandon: CancellationToken,
+}
+
+impl Entered {
+    /// Puts a job that was claimed on the list of those that this node runs; its process may run until `held_until`
+    /// where that is given.
+    pub(super) fn new(context: &Context, job: Arc<Job>, held_until: Option<Instant>) -> Self {
+        let (stop, controls) = controls();
+        if let Some(until) = held_until {
+            stop.hold(until);
+        }
+        let abandon = CancellationToken::new();
+        let place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+        Self {
+            job,
+            place,
+            controls,
+            abandon,
+        }
     }
 }
 
 /// Runs an attempt to its end. The worker comes back over `idle` before the end is stored.
 pub(super) async fn run(
     context: Arc<Context>,
-    job: Arc<Job>,
+    entered: Entered,
     worker: WorkerSlot,
     idle: mpsc::UnboundedSender<WorkerSlot>,
 ) {
-    let (stop, controls) = controls();
-    let abandon = CancellationToken::new();
-    let place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    let Entered {
+        job,
+        mut place,
+        controls,
+        abandon,
+    } = entered;
     if let Some(started) = job.started_at {
         metrics::job_started(started.since(job.run_at));
     }
@@ -72,7 +103,7 @@ pub(super) async fn run(
 
     let done = process(&context, &job, worker, &idle, controls, &mut log).await;
     match done {
-        Done::NotStarted => release(&context, &job, &abandon).await,
+        Done::NotStarted => release(&context, &job, &abandon, &mut place).await,
         Done::Ended(end) => {
             let end = if end.status == JobStatus::Cancelled {
                 with_reason(end, &place)
@@ -83,22 +114,21 @@ pub(super) async fn run(
             let at = now();
             log.system(level, &line, at);
             let log = log.finish().await;
-            finish(&context, &job, end, log, at, &abandon).await;
+            failpoint!("attempt.read");
+            finish(&context, &job, end, log, at, &abandon, &mut place).await;
         }
     }
-    drop(place);
 }
 
 /// Ends an attempt whose task panicked. Its slot went down with it, and with the slot every process of the job.
 pub(super) async fn end_panicked(context: Arc<Context>, job: Arc<Job>) {
-    let (stop, _controls) = controls();
-    let abandon = CancellationToken::new();
-    let _place = context.running.enter(job.id, job.attempt, stop, abandon.clone());
+    let mut entered = Entered::new(&context, Arc::clone(&job), None);
     let end = failed(Fault::new(
         FaultCode::Internal,
         "the server failed while it ran the job",
     ));
-    finish(&context, &job, end, Vec::new(), now(), &abandon).await;
+    let Entered { place, abandon, .. } = &mut entered;
+    finish(&context, &job, end, Vec::new(), now(), abandon, place).await;
 }
 
 /// What came of the process.
@@ -124,7 +154,11 @@ async fn process(
         let (context, job) = (Arc::clone(context), Arc::clone(job));
         tokio::task::spawn_blocking(move || prepare(&context, &job)).await
     };
-    let Prepared { spec, workspace } = match prepared {
+    let Prepared {
+        spec,
+        workspace,
+        secrets,
+    } = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(fault)) => {
             give_back(worker);
@@ -139,6 +173,7 @@ async fn process(
             )));
         }
     };
+    log.hide(&secrets);
     let slot = match worker.alive(context).await {
         Ok(slot) => slot,
         Err(error) => {
@@ -149,8 +184,10 @@ async fn process(
             return Done::Ended(failed(Fault::new(FaultCode::SpawnFailed, message)));
         }
     };
+    failpoint!("attempt.prepared");
     let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
     let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), log.drain(&mut printed));
+    failpoint!("attempt.ended");
     give_back(worker);
     if let Outcome::Ended(ended) = &outcome
         && ended.leaked > 0
@@ -181,11 +218,14 @@ async fn process(
         output
     });
     match read.await {
-        Ok(Ok(output)) => end.output = output,
+        Ok(Ok(output)) => end.output = output.map(|output| log.masks().mask_json(output)),
         Ok(Err(message)) => log.system(LogLevel::Error, &message, now()),
         Err(error) => {
             tracing::error!(job.id = %job.id, error = %chain(&error), "an output could not be read")
         }
+    }
+    if let Some(fault) = &mut end.fault {
+        fault.message = log.masks().mask_text(&fault.message);
     }
     Done::Ended(end)
 }
@@ -230,6 +270,7 @@ async fn finish(
     log: Vec<crate::store::LogChunk>,
     at: crate::domain::Timestamp,
     abandon: &CancellationToken,
+    place: &mut Place,
 ) {
     let ran = job.started_at.map(|started| at.since(started));
     let write = || {
@@ -244,6 +285,7 @@ async fn finish(
     let Some(result) = persist(job, abandon, write).await else {
         return;
     };
+    place.settled();
     match result {
         EndResult::Ended(status) => {
             metrics::job_ended(status, job.command.kind(), ran);
@@ -259,21 +301,24 @@ async fn finish(
     }
 }
 
-async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken) {
+async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken, place: &mut Place) {
     let write = || {
         context.store.writer().write(ReleaseJob {
             job: Arc::clone(job),
             now: now(),
         })
     };
-    if persist(job, abandon, write).await == Some(false) {
+    let released = persist(job, abandon, write).await;
+    if released == Some(true) {
+        place.settled();
+    } else if released == Some(false) {
         // Somebody asked for it to be cancelled in the same moment; then that is how it ends.
         let fault = Fault::new(FaultCode::Cancelled, "cancelled before it started");
         let end = AttemptEnd {
             status: JobStatus::Cancelled,
             ..failed(fault)
         };
-        finish(context, job, end, Vec::new(), now(), abandon).await;
+        finish(context, job, end, Vec::new(), now(), abandon, place).await;
     }
 }
 

@@ -9,18 +9,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::attempt::{WorkerSlot, end_panicked, run};
+use super::attempt::{Entered, WorkerSlot, end_panicked, run};
 use super::pool::{MOST_WORKERS, PoolChange, PoolCommand, PoolError, PoolState};
 use super::time::now;
 use crate::domain::{Job, WorkerId};
-use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, StoreError};
+use crate::failpoint::failpoint;
+use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::chain;
 
 /// How often to look for work without a hint: another node's hint may be lost.
@@ -102,9 +103,15 @@ impl Dispatcher {
 
     /// Claims for every free worker. Tells whether there may be more for those that are still free.
     async fn claim(&mut self) -> bool {
+        // Taken before the lease, so that it is over before that.
+        let asked = Instant::now();
+        let held_until = self.context.held_until(asked);
         let now = now();
         let workers: Vec<WorkerId> = self.idle.iter().map(|worker| worker.member.id).collect();
         let wanted = workers.len();
+        let context = Arc::clone(&self.context);
+        // Held until all that was claimed is on the list: the keeper takes what is not for lost.
+        let _claiming = context.claiming.lock().await;
         let lease_until = now.after(self.context.options.lease);
         let claimed = match self
             .context
@@ -124,7 +131,15 @@ impl Dispatcher {
                 return false;
             }
         };
+        if !claimed.is_empty() {
+            failpoint!("claim.answered");
+        }
         let full = claimed.len() == wanted;
+        if asked.elapsed() >= self.context.options.lease / 2 {
+            // The lease began when the claim was made, and another node may take the jobs before it is renewed.
+            self.give_back_late(claimed).await;
+            return full;
+        }
         for job in claimed {
             let Some(place) = self
                 .idle
@@ -138,7 +153,7 @@ impl Dispatcher {
             let (member, job) = (worker.member.clone(), Arc::new(job));
             let attempt = run(
                 Arc::clone(&self.context),
-                Arc::clone(&job),
+                Entered::new(&self.context, Arc::clone(&job), held_until),
                 worker,
                 self.give_back.clone(),
             );
@@ -146,6 +161,22 @@ impl Dispatcher {
             self.tasks.insert(task, (member, job));
         }
         full
+    }
+
+    /// Gives jobs back whose claim was answered so late that this node may not start them.
+    async fn give_back_late(&self, claimed: Vec<Job>) {
+        for job in claimed {
+            tracing::warn!(job.id = %job.id, "claimed too slowly to be started; it goes back to the queue");
+            let id = job.id;
+            let release = ReleaseJob {
+                job: Arc::new(job),
+                now: now(),
+            };
+            if let Err(error) = self.context.store.writer().write(release).await {
+                // The keeper finds it held and not run, and gives it back.
+                tracing::warn!(job.id = %id, error = %chain(&error), "a job could not be given back");
+            }
+        }
     }
 
     async fn take_back(&mut self, worker: WorkerSlot) {
@@ -309,6 +340,7 @@ impl Dispatcher {
     async fn shut_down(mut self) {
         self.running = false;
         self.publish();
+        failpoint!("shutdown.jobs");
         if !self.attempts.is_empty() {
             tracing::info!(jobs = self.attempts.len(), "waiting for running jobs");
         }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::domain::{EventSeq, Job, JobEvent, JobId};
+use crate::failpoint::failpoint;
 use crate::store::{EventFilter, Reader, StoreError};
 use crate::telemetry::chain;
 
@@ -150,6 +151,7 @@ async fn advance(context: &Context, place: &mut EventSeq, known: EventSeq) -> Re
             jobs: events.iter().map(|event| event.job).collect(),
             ..crate::domain::Changes::default()
         });
+        failpoint!("feed.read");
         context.feed.add(load(reader, events).await?, last);
         *place = last;
         if !full {

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::time::{chance, now};
 use crate::domain::{JobStatus, Timestamp};
+use crate::failpoint::failpoint;
 use crate::store::{
-    BackAgain, Backend, CleanupBatch, CleanupFilter, EndResult, ExpireLeases, MOST_AT_ONCE, Place,
-    PromoteDue, StoreError, SweepPlans,
+    BackAgain, Backend, CleanupBatch, CleanupFilter, DeleteAudit, EndResult, ExpireLeases, MOST_AT_ONCE,
+    Place, PromoteDue, StoreError, SweepPlans, Whose,
 };
 use crate::telemetry::chain;
 
@@ -19,6 +20,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The least time between two looks, so that a flood of hints costs no more than a look in a while.
 const REST: Duration = Duration::from_millis(5);
+
+/// How often to look whether a newer version has changed the tables.
+const LOOK_AT_VERSION: Duration = Duration::from_secs(2);
 
 /// How often old jobs are looked for.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
@@ -71,12 +75,17 @@ pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
 pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     let shortest = Duration::from_millis(25);
     let period = (context.options.lease / 4).clamp(shortest, LOOK);
+    // A server that has its file to itself knows that its own jobs run, however long it could not say so.
+    let whose = match context.store.backend() {
+        Backend::Sqlite => Whose::Registered,
+        Backend::Postgres => Whose::All,
+    };
     loop {
         let looked = async {
             let reader = context.store.reader();
             // A look that finds nothing needs no transaction.
             if reader.next_expiry().await?.is_some_and(|end| end < now()) {
-                end_expired(&context, now(), false).await?;
+                end_expired(&context, now(), whose).await?;
             }
             if context.store.backend() == Backend::Postgres {
                 context.store.writer().write(SweepPlans { now: now() }).await?;
@@ -97,12 +106,12 @@ pub(super) async fn expire(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
-async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) -> Result<usize, StoreError> {
+async fn end_expired(context: &Context, before: Timestamp, whose: Whose) -> Result<usize, StoreError> {
     let mut ended = 0;
     loop {
         let operation = ExpireLeases {
             before,
-            internal_only,
+            whose,
             now: now(),
             jitter: chance(),
         };
@@ -133,7 +142,7 @@ async fn end_expired(context: &Context, before: Timestamp, internal_only: bool) 
 pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     if context.store.backend() == Backend::Sqlite {
         // The lock on the file says that no other server lives, so nobody holds these jobs.
-        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), true).await?;
+        let ended = end_expired(context, Timestamp::from_micros(i64::MAX), Whose::Servers).await?;
         if ended > 0 {
             tracing::warn!(
                 jobs = ended,
@@ -153,6 +162,7 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
             "registered workers get a lease to tell that they still run their jobs"
         );
     }
+    failpoint!("start.recovered");
     let root = context.options.work_dir.clone();
     let left = tokio::task::spawn_blocking(move || crate::program::left_behind(&root))
         .await
@@ -161,12 +171,46 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     let known = context.store.reader().jobs(&ids).await?;
     for (id, path) in left {
         if known.get(&id).is_none_or(|job| job.status != JobStatus::Running)
-            && let Err(error) = std::fs::remove_dir_all(&path)
+            && let Err(error) = crate::program::remove_tree(&path)
         {
             tracing::warn!(path = %path.display(), error = %error, "a folder that a dead server left cannot be removed");
         }
     }
     Ok(())
+}
+
+/// A newer version of this program has changed the tables.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the database was migrated by a newer version of runql, so this one ends in order: start the newer one here too"
+)]
+pub(super) struct Outdated;
+
+/// Ends this server where a newer version has changed the tables. Until it has looked it goes on; that is safe, since a
+/// migration leaves all that the version before it reads and writes as it was.
+pub(super) async fn end_where_outdated(
+    context: Arc<Context>,
+    stop: CancellationToken,
+) -> Result<(), Outdated> {
+    if context.store.backend() == Backend::Sqlite {
+        // Nobody else has the file.
+        stop.cancelled().await;
+        return Ok(());
+    }
+    loop {
+        match context.store.is_outdated().await {
+            Ok(true) => return Err(Outdated),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %chain(&error), "the version of the tables cannot be read"),
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(LOOK_AT_VERSION))
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes ended jobs that are older than the settings keep them.
@@ -196,6 +240,28 @@ pub(super) async fn retain(context: Arc<Context>, age: Duration, stop: Cancellat
     }
 }
 
+/// Deletes lines of the audit log that are older than the settings keep them.
+pub(super) async fn forget_audit(context: Arc<Context>, age: Duration, stop: CancellationToken) {
+    loop {
+        let before = now().before(age);
+        let pause = match context.store.writer().write(DeleteAudit { before }).await {
+            Ok(0) => RETENTION_PERIOD.min(age),
+            Ok(_) => BATCH_PAUSE,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "old lines of the audit log could not be deleted");
+                RETENTION_PERIOD
+            }
+        };
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
 /// Deletes the jobs that a filter names, batch by batch, each as large as a short time allows: a job may have one line
 /// of log or a million. What a failure leaves, or a caller who goes away, is there for the next call.
 pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result<u64, StoreError> {
@@ -211,6 +277,7 @@ pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result
         let began = Instant::now();
         let done = context.store.writer().write(batch).await?;
         deleted += done.deleted;
+        failpoint!("cleanup.batch");
         let Some(next) = done.next else {
             return Ok(deleted);
         };

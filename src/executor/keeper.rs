@@ -1,7 +1,8 @@
 //! Keeps what this node holds: renews its leases, passes cancels on, and gives up in time.
 //!
 //! A heartbeat that fails is tried again until the lease is nearly over; then this node stops its own attempts,
-//! before another node may start them a second time.
+//! before another node may start them a second time. A server that has its SQLite file to itself does not: there is
+//! nobody who could take them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::pool::PoolCommand;
-use super::time::now;
-use crate::domain::{Job, JobId, WorkerId};
-use crate::store::{Held, ReleaseJob, RenewLeases, Renewed, StoreError};
+use super::time::{chance, now};
+use crate::domain::{Fault, FaultCode, Job, JobId, JobStatus, ProcessEnd, WorkerId};
+use crate::failpoint::failpoint;
+use crate::store::{AttemptEnd, Backend, EndJob, Held, ReleaseJob, RenewLeases, Renewed, StoreError};
 use crate::telemetry::chain;
 
 /// Heartbeats within one lease: two may fail before the third comes too late.
@@ -29,13 +31,12 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
     let mut cancels = context.hints.cancels();
     let mut renewed = Instant::now();
     let mut next = renewed;
-    let mut unknown = HashSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(next) => {}
             asked = cancels.recv() => match asked {
-                Ok(job) if !context.running.holds(job) => continue,
+                Ok(Some(job)) if !context.running.holds(job) => continue,
                 // The heartbeat tells of every cancel that is due, with its reason and grace: one way for all.
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
@@ -47,9 +48,14 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
         let deadline = renewed + lease - lease / HEARTBEATS / 2;
         match tokio::time::timeout_at(deadline.max(before + lease / RETRIES), renew(&context)).await {
             Ok(Ok(renewed_now)) => {
+                failpoint!("lease.renewed");
                 renewed = before;
                 next = before + lease / HEARTBEATS;
-                settle(&context, &mine, &renewed_now.held, &mut unknown).await;
+                if let Some(until) = context.held_until(before.into_std()) {
+                    let held = renewed_now.held.iter().map(|held| (held.job, held.attempt));
+                    context.running.hold(&held.collect(), until);
+                }
+                settle(&context, &mine, &renewed_now.held).await;
                 rejoin(&context, renewed_now.lost).await;
             }
             failed => {
@@ -59,7 +65,7 @@ pub(super) async fn keep(context: Arc<Context>, stop: CancellationToken) {
                     tracing::warn!("the heartbeat got no answer and will be tried again");
                 }
                 next = Instant::now() + lease / RETRIES;
-                if next >= deadline {
+                if next >= deadline && context.store.backend() == Backend::Postgres {
                     give_up(&context, &mine);
                 }
             }
@@ -96,12 +102,7 @@ async fn renew(context: &Context) -> Result<Renewed, StoreError> {
 }
 
 /// Compares what the store says this node holds with what it runs.
-async fn settle(
-    context: &Context,
-    mine: &[(JobId, u32)],
-    held: &[Held],
-    unknown: &mut HashSet<(JobId, u32)>,
-) {
+async fn settle(context: &Context, mine: &[(JobId, u32)], held: &[Held]) {
     for held in held {
         if let Some(request) = &held.cancel {
             context
@@ -117,20 +118,77 @@ async fn settle(
             context.running.abandon(job, attempt);
         }
     }
-    // Held in our name, but not run: the answer to its claim was lost with a connection. Seen once it may be a claim
-    // under way; seen twice it never started.
+    if held
+        .iter()
+        .any(|attempt| !context.running.list().contains(attempt))
+    {
+        put_right(context, &held).await;
+    }
+}
+
+/// Sees to what is held in this node's name and does not run here: the answer to its claim was lost with a connection,
+/// or its end could not be stored.
+async fn put_right(context: &Context, held: &HashSet<(JobId, u32)>) {
+    // While a claim is under way, what it took is held and not on the list yet. The next heartbeat looks again.
+    let patience = context.options.lease / RETRIES;
+    let Ok(_nothing_is_claimed) = tokio::time::timeout(patience, context.claiming.lock()).await else {
+        return;
+    };
+    let unsettled = context.running.unsettled(held);
     let running: HashSet<(JobId, u32)> = context.running.list().into_iter().collect();
-    let now_unknown: HashSet<_> = held.difference(&running).copied().collect();
-    for &(job, attempt) in now_unknown.intersection(unknown) {
-        match context.store.reader().job(job).await {
-            Ok(Some(row)) if row.attempt == attempt => give_back(context, row).await,
-            Ok(_) => {}
+    let members = context.members();
+    for &(id, attempt) in held.difference(&running) {
+        let job = match context.store.reader().job(id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => continue,
             Err(error) => {
-                tracing::warn!(job.id = %job, error = %chain(&error), "a job without a process could not be read")
+                tracing::warn!(job.id = %id, error = %chain(&error), "a job without a process could not be read");
+                continue;
             }
+        };
+        let ours = job.worker.is_some_and(|worker| members.contains(&worker));
+        if job.status != JobStatus::Running || job.attempt != attempt || !ours {
+            continue;
+        }
+        if unsettled.contains(&(id, attempt)) {
+            end_unstored(
+                context,
+                job,
+                "the server that ran it could not store how it ended",
+            )
+            .await;
+        } else if job.cancel.is_some() {
+            end_unstored(context, job, "cancelled before it started").await;
+        } else {
+            give_back(context, job).await;
         }
     }
-    *unknown = now_unknown;
+}
+
+/// Ends an attempt that is held and will not run: one that ran is not started a second time because its end could not be
+/// stored, and one that was cancelled is not started at all.
+async fn end_unstored(context: &Context, job: Job, message: &str) {
+    let id = job.id;
+    tracing::warn!(job.id = %id, reason = message, "held here, but not run any more");
+    let (status, code) = match job.cancel {
+        Some(_) => (JobStatus::Cancelled, FaultCode::Cancelled),
+        None => (JobStatus::Failed, FaultCode::WorkerLost),
+    };
+    let end = EndJob {
+        job: Arc::new(job),
+        end: AttemptEnd {
+            status,
+            end: ProcessEnd::default(),
+            output: None,
+            fault: Some(Fault::new(code, message)),
+        },
+        log: Vec::new(),
+        now: now(),
+        jitter: chance(),
+    };
+    if let Err(error) = context.store.writer().write(end).await {
+        tracing::warn!(job.id = %id, error = %chain(&error), "a lost attempt could not be ended");
+    }
 }
 
 async fn give_back(context: &Context, job: Job) {

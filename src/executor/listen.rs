@@ -1,7 +1,8 @@
 //! Listening: everything after a place, in order, then live, on one path.
 //!
 //! Each listener keeps its own place and reads at its own pace, so a slow one slows nobody and loses nothing. It
-//! registers first, then reads, then waits for more than it has seen.
+//! registers first, then reads, then waits for more than it has seen. One that has begun outlasts a database that is
+//! away: it goes on where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::feed::{BATCH, LoadedEvent, load};
 use super::{Context, Executor};
 use crate::domain::{EventSeq, Job, JobEventType, JobFilter, JobId, LogLine};
 use crate::store::{EventFilter, LogFilter, PageRequest, StoreError};
+use crate::telemetry::chain;
 
 /// Lines that are read at once.
 const LINES: u64 = 500;
@@ -51,7 +53,7 @@ pub enum ListenError {
     /// No event has ever had this place.
     #[error("this cursor is not one that this server gave out")]
     CursorUnknown,
-    /// The store failed.
+    /// The store failed, or was away at the beginning.
     #[error("the store failed while it was listened to")]
     Store(#[from] StoreError),
 }
@@ -72,6 +74,26 @@ pub struct LogBatch {
     pub lines: Vec<LogLine>,
     /// From where to go on.
     pub place: LogPlace,
+}
+
+/// Between two tries of a listener while the database is away. Many may listen, so it is not short.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks until the database answers, whatever it answers.
+async fn outlast<T, E, F>(ask: impl Fn() -> F) -> Result<T, ListenError>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<ListenError>,
+{
+    loop {
+        match ask().await.map_err(Into::into) {
+            Err(ListenError::Store(error @ StoreError::Unavailable(_))) => {
+                tracing::debug!(error = %chain(&error), "a listener waits for the store");
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 impl Executor {
@@ -98,7 +120,7 @@ impl Executor {
             loop {
                 level.borrow_and_update();
                 // The feed may not have come to what was committed when this listener began.
-                let (batch, looked_to, more) = next(&context, place).await?;
+                let (batch, looked_to, more) = outlast(|| next(&context, place)).await?;
                 place = looked_to;
                 for loaded in batch {
                     if query.wants(&loaded) {
@@ -123,7 +145,7 @@ impl Executor {
             // Another node's hint may be lost; the feed, which looks by itself, then wakes this listener.
             let _feed = context.feed.level();
             let mut seen = None;
-            while let Some(job) = context.store.reader().job(id).await? {
+            while let Some(job) = outlast(|| context.store.reader().job(id)).await? {
                 let ended = job.status.is_final();
                 let state = (job.status, job.attempt, job.updated_at);
                 if seen != Some(state) {
@@ -153,7 +175,7 @@ impl Executor {
             let mut place = after;
             loop {
                 // The job first: what it printed before it ended is then there to be read.
-                let Some(job) = context.store.reader().job(id).await? else { return };
+                let Some(job) = outlast(|| context.store.reader().job(id)).await? else { return };
                 let latest = attempt.unwrap_or(job.attempt);
                 let mut at = place.unwrap_or(LogPlace { attempt: latest, line: 0 });
                 if attempt.is_some_and(|wanted| wanted != at.attempt) {
@@ -161,8 +183,11 @@ impl Executor {
                 }
                 if at.attempt > 0 {
                     loop {
-                        let page = PageRequest { limit: LINES, after: Some(at.line), before: None, from_end: false };
-                        let page = context.store.reader().log_page(id, at.attempt, &filter, page).await?;
+                        let page = outlast(|| {
+                            let page = PageRequest { limit: LINES, after: Some(at.line), before: None, from_end: false };
+                            context.store.reader().log_page(id, at.attempt, &filter, page)
+                        })
+                        .await?;
                         let looked_to = page.looked_to.max(at.line);
                         let mut lines = page.lines;
                         while !lines.is_empty() {

@@ -73,9 +73,21 @@ impl LogWriter {
         }
     }
 
+    /// Hides secrets that the job is given.
+    pub(super) fn hide(&mut self, secrets: &[String]) {
+        for secret in secrets {
+            self.lines.hide(secret);
+        }
+    }
+
+    /// What hides secrets in whatever else the job tells.
+    pub(super) const fn masks(&self) -> &Lines {
+        &self.lines
+    }
+
     /// A line of the server's own. It does not count against the limit: what was cut off must always be told.
     pub(super) fn system(&mut self, level: LogLevel, text: &str, at: Timestamp) {
-        let line = format!("{}\n", text.replace('\n', " "));
+        let line = format!("{}\n", self.lines.mask_text(&text.replace('\n', " ")));
         self.encoder.push(LogStream::System, level, at, line.as_bytes());
     }
 

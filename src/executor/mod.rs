@@ -11,18 +11,22 @@
 //! | file | what |
 //! | --- | --- |
 //! | `request`, `expand`, `validate*` | what is asked for, and what is wrong with it |
+//! | `acting` | in whose name, what they may run, and the audit log |
 //! | `dispatcher`, `pool` | which worker runs what |
-//! | `attempt`, `prepare`, `outcome` | one attempt from claim to end |
+//! | `attempt`, `prepare`, `secrets`, `outcome` | one attempt from claim to end |
 //! | `log_writer` | what a process prints |
 //! | `remote*` | workers that are no part of a server |
 //! | `keeper`, `running` | what this node holds |
 //! | `housekeeping` | what any node does for all |
 //! | `feed`, `listen` | events and logs, live |
+//! | `health` | how it is |
 
+mod acting;
 mod attempt;
 mod dispatcher;
 mod expand;
 mod feed;
+mod health;
 mod housekeeping;
 mod keeper;
 mod listen;
@@ -35,6 +39,7 @@ mod remote;
 mod remote_check;
 mod request;
 mod running;
+mod secrets;
 mod submit;
 mod time;
 mod validate;
@@ -45,10 +50,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use acting::Acting;
 pub use feed::LoadedEvent;
+pub use health::{Condition, Health};
 pub use listen::{EventQuery, ListenError, LogBatch, LogPlace};
 pub use options::{Options, Secret};
 pub use pool::{MOST_WORKERS, PoolChange, PoolError, PoolState};
@@ -57,14 +64,16 @@ pub use remote::{
     WorkerRegistration,
 };
 pub use request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
+pub use secrets::SecretSources;
 
+use crate::auth::Tokens;
 use crate::domain::{Changes, JobId, Timestamp, WorkerId};
 use crate::event::Hints;
 use crate::pipeline;
 use crate::program::Programs;
 use crate::script::{Catalog, Interpreters};
 use crate::store::{
-    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions,
+    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions, Trouble,
 };
 use crate::supervisor::Supervisor;
 use dispatcher::Dispatcher;
@@ -74,6 +83,9 @@ use running::Running;
 
 /// Changes of the pool that wait for its owner; each has a caller that waits too.
 const COMMANDS: usize = 16;
+
+/// How often, within one lease, the other nodes can wait for a frozen one's transaction to be rolled back.
+const SILENCES: u32 = 4;
 
 /// What all parts of one executor share.
 #[derive(Debug)]
@@ -85,7 +97,10 @@ struct Context {
     pipelines: Arc<pipeline::Catalog>,
     programs: Programs,
     running: Running,
+    /// Held while jobs are claimed that are not on the list of the running ones yet.
+    claiming: Mutex<()>,
     feed: Feed,
+    tokens: Tokens,
     pool: watch::Sender<PoolState>,
     commands: mpsc::Sender<PoolCommand>,
     spawner: PathBuf,
@@ -102,6 +117,15 @@ impl Context {
     /// The workers of this node, those included that leave once their job has ended.
     fn members(&self) -> Vec<WorkerId> {
         self.pool.borrow().workers.clone()
+    }
+
+    /// Until when a process may run whose lease was taken or renewed at this moment: after that another node may run the
+    /// job. Where there is no other node, nothing is gained by stopping it.
+    fn held_until(&self, renewed: Instant) -> Option<Instant> {
+        match self.store.backend() {
+            Backend::Sqlite => None,
+            Backend::Postgres => renewed.checked_add(self.options.lease),
+        }
     }
 
     /// A worker that was not heard of since then is gone.
@@ -170,15 +194,18 @@ pub enum StartError {
     /// This program's own file cannot be named, and the options name no other.
     #[error("the program that supervises processes cannot be found")]
     Spawner(#[source] std::io::Error),
+    /// Jobs cannot be run as the options want them to.
+    #[error("jobs cannot be run as the settings of the sandbox say")]
+    Sandbox(#[source] std::io::Error),
 }
 
 impl StartError {
-    /// Whether the store is away, and trying again may help.
+    /// What keeps the database from being used; trying again may help. None where it will not.
     #[must_use]
-    pub const fn is_unavailable(&self) -> bool {
+    pub const fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.is_unavailable(),
-            Self::Open(_) | Self::Spawner(_) => false,
+            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.trouble(),
+            Self::Open(_) | Self::Spawner(_) | Self::Sandbox(_) => None,
         }
     }
 }
@@ -201,10 +228,26 @@ impl Executor {
         let hints = Hints::default();
         let published = hints.clone();
         let store_options = StoreOptions::new(options.database_url.0.clone());
+        let silence = store_options.silence.min(options.lease / SILENCES);
+        let store_options = StoreOptions {
+            silence,
+            ..store_options
+        };
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;
-        let programs = Programs::of_process();
+        let mut writer = Box::pin(writer);
+        let tokens = Tokens::load(
+            store.writer().clone(),
+            store.reader().clone(),
+            options.tokens.clone(),
+            options.require_tokens,
+        );
+        let tokens = tokens.await.map_err(StartError::Store)?;
+        crate::program::check_sandbox(&spawner, &options.sandbox)
+            .await
+            .map_err(StartError::Sandbox)?;
+        let programs = Programs::of_process(options.sandbox.run_as.as_ref());
         let interpreters = Interpreters::new(options.interpreters.clone(), programs.path().to_owned());
         let (commands, orders) = mpsc::channel(COMMANDS);
         let context = Arc::new(Context {
@@ -212,11 +255,13 @@ impl Executor {
             pipelines: Arc::new(pipeline::Catalog::new(options.pipelines_dir.clone())),
             pool: watch::Sender::new(PoolState::default()),
             running: Running::default(),
+            claiming: Mutex::new(()),
             feed: Feed::default(),
             waiting: Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)),
             closing: CancellationToken::new(),
             hurry: CancellationToken::new(),
             started: Instant::now(),
+            tokens,
             options,
             store,
             hints,
@@ -225,7 +270,6 @@ impl Executor {
             spawner,
         });
         let mut dispatcher = Dispatcher::new(Arc::clone(&context), orders);
-        let mut writer = Box::pin(writer);
         let prepared = async {
             context.feed.skip_to(context.store.reader().last_event().await?);
             housekeeping::recover(&context).await?;
@@ -258,9 +302,21 @@ impl Executor {
             crate::store::listen(&context.store, publish, stop).await;
         });
         spawn(supervisor, "feed", context, feed::feed);
+        spawn(supervisor, "tokens", context, async |context, stop| {
+            context.tokens.clone().keep(stop).await;
+        });
         spawn(supervisor, "leases", context, keeper::keep);
         spawn(supervisor, "expired", context, housekeeping::expire);
         spawn(supervisor, "due", context, housekeeping::promote);
+        if let Some(age) = context.options.audit_retention {
+            spawn(supervisor, "audit", context, async move |context, stop| {
+                housekeeping::forget_audit(context, age, stop).await;
+            });
+        }
+        let outdated = Arc::clone(context);
+        supervisor.spawn("version", move |stop| {
+            housekeeping::end_where_outdated(outdated, stop)
+        });
         if let Some(age) = context.options.retention {
             spawn(supervisor, "retention", context, async move |context, stop| {
                 housekeeping::retain(context, age, stop).await;
@@ -322,6 +378,12 @@ impl Executor {
     #[must_use]
     pub fn pipelines(&self) -> Arc<pipeline::Catalog> {
         Arc::clone(&self.0.pipelines)
+    }
+
+    /// The tokens that clients authenticate by.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// The settings.

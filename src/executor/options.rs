@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::secrets::SecretSources;
+use crate::auth::TokenFile;
 use crate::domain::{JobKind, Pattern};
+use crate::process::Sandbox;
 
 /// The settings of an [`Executor`](super::Executor). Begin with [`Options::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -51,6 +54,18 @@ pub struct Options {
     pub max_waiting: usize,
     /// After how long ended jobs are deleted; none is never.
     pub retention: Option<Duration>,
+    /// After how long lines of the audit log are deleted; none is never.
+    pub audit_retention: Option<Duration>,
+    /// Tokens that are declared in a file, beside those of the store.
+    pub tokens: Option<TokenFile>,
+    /// Whether everybody is asked for a token even where there was never one.
+    pub require_tokens: bool,
+    /// The programs that `exec` may name; none is any.
+    pub programs: Option<BTreeSet<String>>,
+    /// Where the secrets are that jobs ask for by name.
+    pub secrets: SecretSources,
+    /// What jobs are kept from, and as whom they run. Name the files of the store in [`Sandbox::hidden`].
+    pub sandbox: Sandbox,
     /// The program that supervises processes: this one, unless a test says otherwise.
     pub spawner: Option<PathBuf>,
 }
@@ -86,6 +101,12 @@ impl Options {
             queue_limit: 100_000,
             max_waiting: 1_000,
             retention: None,
+            audit_retention: None,
+            tokens: None,
+            require_tokens: false,
+            programs: None,
+            secrets: SecretSources::default(),
+            sandbox: Sandbox::default(),
             spawner: None,
         }
     }

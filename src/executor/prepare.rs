@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use crate::domain::{Command, Fault, FaultCode, Job};
+use crate::domain::{Command, EnvValue, Fault, FaultCode, Job};
 use crate::process::Spec;
 use crate::program::{Variables, Workspace};
 
@@ -14,6 +14,8 @@ use crate::program::{Variables, Workspace};
 pub(super) struct Prepared {
     pub(super) spec: Spec,
     pub(super) workspace: Workspace,
+    /// What must not be seen of it.
+    pub(super) secrets: Vec<String>,
 }
 
 /// Readies an attempt.
@@ -28,10 +30,15 @@ pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
         job.id,
         job.attempt,
         job.working_dir.as_deref(),
+        context.options.sandbox.run_as.as_ref(),
     )
     .map_err(|error| spawn_failed(format!("the working directory cannot be made: {error}")))?;
     match spec(context, job, &workspace) {
-        Ok(spec) => Ok(Prepared { spec, workspace }),
+        Ok((spec, secrets)) => Ok(Prepared {
+            spec,
+            workspace,
+            secrets,
+        }),
         Err(message) => {
             workspace.remove();
             Err(spawn_failed(message))
@@ -39,7 +46,8 @@ pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
     }
 }
 
-fn spec(context: &Context, job: &Job, workspace: &Workspace) -> Result<Spec, String> {
+/// The program, and the secrets that it is given.
+fn spec(context: &Context, job: &Job, workspace: &Workspace) -> Result<(Spec, Vec<String>), String> {
     let (program, args): (OsString, Vec<OsString>) = match &job.command {
         Command::Script(script) => {
             let found = context
@@ -87,12 +95,14 @@ fn spec(context: &Context, job: &Job, workspace: &Workspace) -> Result<Spec, Str
     };
     let mut spec = Spec::new(program, &workspace.current_dir);
     spec.args = args;
-    spec.env = environment(context, job, workspace);
+    spec.writable = workspace.writable();
+    let mut secrets = Vec::new();
+    spec.env = environment(context, job, workspace, &mut secrets)?;
     spec.stdin = Some(document(job).to_string().into_bytes());
     spec.timeout = Some(job.timeout);
     spec.timeout_grace = context.options.cancel_grace;
     spec.marker = Some(format!("RUNQL_JOB_ID={}", job.id).into());
-    Ok(spec)
+    Ok((spec, secrets))
 }
 
 /// What the process reads on standard input.
@@ -123,7 +133,12 @@ fn handed_over(job: &Job) -> impl Iterator<Item = (&'static str, Value)> {
 }
 
 /// The whole environment: the server's allow-list, then what the job asks for, then what the server says.
-fn environment(context: &Context, job: &Job, workspace: &Workspace) -> Vec<(OsString, OsString)> {
+fn environment(
+    context: &Context,
+    job: &Job,
+    workspace: &Workspace,
+    secrets: &mut Vec<String>,
+) -> Result<Vec<(OsString, OsString)>, String> {
     let mut env = Variables::new(&context.programs);
     if matches!(job.command, Command::AwsCli(_)) {
         for (name, value) in context.programs.aws() {
@@ -133,7 +148,14 @@ fn environment(context: &Context, job: &Job, workspace: &Workspace) -> Vec<(OsSt
         env.set("AWS_PAGER", "");
     }
     for variable in &job.env {
-        env.set(&variable.name, &variable.value);
+        match &variable.value {
+            EnvValue::Value(text) => env.set(&variable.name, text),
+            EnvValue::Secret(name) => {
+                let text = context.options.secrets.read(name)?;
+                env.set(&variable.name, &text);
+                secrets.push(text);
+            }
+        }
     }
     if let Command::Script(script) = &job.command {
         for (name, value) in crate::script::parameter_variables(&script.parameters) {
@@ -147,5 +169,5 @@ fn environment(context: &Context, job: &Job, workspace: &Workspace) -> Vec<(OsSt
         };
         env.set(format!("RUNQL_{}", name.to_ascii_uppercase()), text);
     }
-    env.of_job(job.id, job.attempt, workspace)
+    Ok(env.of_job(job.id, job.attempt, workspace))
 }

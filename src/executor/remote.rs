@@ -21,6 +21,7 @@ use super::remote_check as check;
 use super::request::{Refusal, RefusalCode};
 use super::time::{chance, now};
 use crate::domain::{Job, JobId, LogLevel, LogStream, Progress, Timestamp, Worker, WorkerId, WorkerStatus};
+use crate::failpoint::failpoint;
 use crate::store::{
     ClaimTasks, EndResult, Heartbeat, Operation, RegisterWorker, RemoteFault, Report, ReportedResult,
     StoreError,
@@ -238,7 +239,7 @@ impl Executor {
                 () = self.0.closing.cancelled() => break,
                 () = tokio::time::sleep_until(look) => {}
                 asked = cancels.recv() => match asked {
-                    Ok(job) if !sign.jobs.contains(&job) => continue,
+                    Ok(Some(job)) if !sign.jobs.contains(&job) => continue,
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break,
                 },
@@ -295,6 +296,7 @@ impl Executor {
                 })
                 .await?;
             if !jobs.is_empty() {
+                failpoint!("remote.claimed");
                 started(&jobs, claim.worker);
                 return Ok(jobs);
             }
@@ -351,6 +353,7 @@ impl Executor {
                 jitter: chance(),
             })
             .await?;
+        failpoint!("remote.reported");
         metrics::log_bytes(bytes);
         match ended {
             Some(EndResult::Ended(status)) => {

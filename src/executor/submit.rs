@@ -6,12 +6,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, pin_mut};
 
+use super::acting::OnBehalf;
 use super::request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
 use super::validate::Checker;
 use super::validate_plan::CheckedJob;
 use super::{Executor, ListenError};
 use crate::domain::{Command, Job, JobId, RetryPolicy, Strategy};
-use crate::store::{InsertJobs, InsertRefused, Inserted, StoreError};
+use crate::failpoint::failpoint;
+use crate::store::{Audited, InsertJobs, InsertRefused, Inserted, StoreError};
 
 /// Jobs in one request: they are stored in one transaction, which others wait behind.
 const MOST_AT_ONCE: usize = 10_000;
@@ -35,6 +37,14 @@ impl Executor {
     ///
     /// [`SubmitError`] with every input at fault; nothing was stored then.
     pub async fn submit_all(&self, requests: Vec<JobRequest>) -> Result<Vec<Inserted>, SubmitError> {
+        self.take_in(requests, None).await
+    }
+
+    pub(super) async fn take_in(
+        &self,
+        requests: Vec<JobRequest>,
+        behalf: Option<OnBehalf>,
+    ) -> Result<Vec<Inserted>, SubmitError> {
         if requests.len() > MOST_AT_ONCE {
             let message = format!(
                 "{} jobs at once are above the limit of {MOST_AT_ONCE}",
@@ -59,7 +69,13 @@ impl Executor {
         let jobs = checked
             .await
             .map_err(|error| SubmitError::Scripts(std::io::Error::other(error)))??;
-        self.insert(jobs).await
+        let refusals = behalf
+            .as_ref()
+            .map_or_else(Vec::new, |behalf| behalf.against(&jobs));
+        if !refusals.is_empty() {
+            return Err(SubmitError::Refused { refusals });
+        }
+        self.insert(jobs, behalf).await
     }
 
     /// Runs an ended job once more, as a new job with the same command.
@@ -68,6 +84,14 @@ impl Executor {
     ///
     /// [`SubmitError`]: there is no such job, it has not ended, or what it names is no longer there.
     pub async fn rerun(&self, id: JobId) -> Result<Inserted, SubmitError> {
+        self.run_again(id, None).await
+    }
+
+    pub(super) async fn run_again(
+        &self,
+        id: JobId,
+        behalf: Option<OnBehalf>,
+    ) -> Result<Inserted, SubmitError> {
         let refused =
             |code, message: String| Err(SubmitError::refused(0, Refusal::new(code, &["id"], message)));
         let Some(job) = self.0.store.reader().job(id).await? else {
@@ -78,7 +102,9 @@ impl Executor {
             return refused(RefusalCode::Conflict, message);
         }
         let again = self.again(job).await?;
-        self.submit(again).await.map_err(|error| match error {
+        let stored = self.take_in(vec![again], behalf).await;
+        let stored = stored.and_then(|mut stored| stored.pop().ok_or(SubmitError::Store(StoreError::Closed)));
+        stored.map_err(|error| match error {
             // The job is the only input here, whatever of it does not fit any more.
             SubmitError::Refused { refusals } => SubmitError::Refused {
                 refusals: refusals
@@ -153,7 +179,11 @@ impl Executor {
         Ok(steps)
     }
 
-    async fn insert(&self, checked: Vec<(usize, CheckedJob)>) -> Result<Vec<Inserted>, SubmitError> {
+    async fn insert(
+        &self,
+        checked: Vec<(usize, CheckedJob)>,
+        behalf: Option<OnBehalf>,
+    ) -> Result<Vec<Inserted>, SubmitError> {
         let queue_limit = self.0.options.queue_limit;
         // Where each job that waits for others stands in its request, for the case that one of those is not there.
         let origins: HashMap<JobId, (usize, Vec<String>, Vec<JobId>)> = checked
@@ -165,12 +195,20 @@ impl Executor {
             })
             .collect();
         let jobs = checked.into_iter().map(|(_, checked)| checked.job).collect();
-        let stored = self
-            .0
-            .store
-            .writer()
-            .write(InsertJobs { jobs, queue_limit })
-            .await?;
+        let operation = InsertJobs { jobs, queue_limit };
+        let writer = self.0.store.writer();
+        let stored = match behalf {
+            None => writer.write(operation).await?,
+            Some(behalf) => {
+                let note = Box::new(move |stored: &Result<Vec<Inserted>, InsertRefused>| {
+                    stored
+                        .as_deref()
+                        .map_or_else(|_| Vec::new(), |stored| behalf.entries(stored))
+                });
+                writer.write(Audited { operation, note }).await?
+            }
+        };
+        failpoint!("run.stored");
         stored.map_err(|refused| {
             let (code, job, awaited) = match refused {
                 InsertRefused::QueueFull { .. } => {

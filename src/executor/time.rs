@@ -2,7 +2,7 @@
 
 use crate::domain::{JobId, Timestamp};
 
-pub(super) use crate::program::{chance, now, timestamp};
+pub(super) use crate::clock::{chance, now, timestamp};
 
 /// A new job's id and the moment of its creation. The moment is the id's own, so that a range of time is a range of
 /// ids, and ids of one process sort in the order in which they were made.

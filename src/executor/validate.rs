@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use super::Options;
 use super::request::{JobRequest, Refusal, RefusalCode};
+use super::secrets::unknown;
 use super::validate_command::{CommandCheck, check_command};
-use crate::domain::{Command, Dependency, EnvVar, JobId, JobKind, NewJob, RetryPolicy, Tag, Timestamp};
+use crate::domain::{
+    Command, Dependency, EnvValue, EnvVar, JobId, JobKind, NewJob, RetryPolicy, Tag, Timestamp,
+};
 use crate::pipeline;
 use crate::program::{Programs, check_name};
 use crate::script::Catalog;
@@ -156,6 +159,11 @@ impl Checker<'_> {
         declared.unwrap_or(self.options.default_timeout).min(most)
     }
 
+    /// Whether whoever may run all that this server runs may run any program there is.
+    fn runs_any_program(&self) -> bool {
+        self.allows(JobKind::Shell) || (self.allows(JobKind::Exec) && self.options.programs.is_none())
+    }
+
     fn check_env(&self, env: &[EnvVar], refusals: &mut Vec<Refusal>) {
         let mut refuse = |index: usize, field: &str, code, message: String| {
             refusals.push(Refusal::new(code, &["env", &index.to_string(), field], message));
@@ -164,7 +172,7 @@ impl Checker<'_> {
             let message = format!("a job takes at most {MOST_ENV} variables");
             return refusals.push(Refusal::new(RefusalCode::LimitExceeded, &["env"], message));
         }
-        let only_scripts = !self.allows(JobKind::Exec) && !self.allows(JobKind::Shell);
+        let only_scripts = !self.runs_any_program();
         for (index, EnvVar { name, value }) in env.iter().enumerate() {
             if !is_variable_name(name) {
                 let message = "a variable's name has letters, digits and _, and does not begin with a digit";
@@ -175,8 +183,9 @@ impl Checker<'_> {
                 );
                 refuse(index, "name", RefusalCode::Invalid, message);
             } else if only_scripts && runs_code(name) {
-                let message =
-                    format!("{name} can run other code than the script, and this server allows scripts only");
+                let message = format!(
+                    "{name} can run other code than what was asked for, and this server does not allow any program"
+                );
                 refuse(index, "name", RefusalCode::NotAllowed, message);
             } else if env[..index].iter().any(|earlier| earlier.name == *name) {
                 refuse(
@@ -186,6 +195,15 @@ impl Checker<'_> {
                     format!("{name} is given twice"),
                 );
             }
+            let value = match value {
+                EnvValue::Value(text) => text,
+                EnvValue::Secret(secret) => {
+                    if !self.options.secrets.has(secret) {
+                        refuse(index, "secret", RefusalCode::NotFound, unknown(secret));
+                    }
+                    continue;
+                }
+            };
             if value.contains('\0') {
                 refuse(
                     index,
@@ -209,7 +227,8 @@ fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn runs_code(name: &str) -> bool {
+/// Whether a variable decides which code runs.
+pub(super) fn runs_code(name: &str) -> bool {
     CODE_NAMES.contains(&name) || CODE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

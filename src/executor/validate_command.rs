@@ -226,7 +226,15 @@ fn check_object(object: &Map<String, Value>, path: &[&str], refusals: &mut Vec<R
 }
 
 fn check_exec(checker: &Checker<'_>, exec: &Exec, refusals: &mut Vec<Refusal>) {
-    if let Err(message) = checker.programs.find(&exec.program) {
+    let allowed = checker.options.programs.as_ref();
+    if allowed.is_some_and(|allowed| !allowed.contains(&exec.program)) {
+        let message = format!(
+            "this server does not run `{}`: the setting allow-programs lists what it runs",
+            exec.program
+        );
+        let path = ["command", "exec", "program"];
+        refusals.push(Refusal::new(RefusalCode::NotAllowed, &path, message));
+    } else if let Err(message) = checker.programs.find(&exec.program) {
         refusals.push(Refusal::new(
             RefusalCode::NotFound,
             &["command", "exec", "program"],

@@ -1,18 +1,29 @@
 //! What resolvers find in the schema's data, and what a selection costs.
 
+use std::sync::Arc;
+
 use async_graphql::Context;
 
 use super::error::ApiResult;
 use super::loader::Loaders;
 use super::page::DEFAULT_SIZE;
 use super::schema::Limits;
-use crate::executor::Executor;
+use crate::domain::Caller;
+use crate::executor::{Acting, Executor};
 use crate::store::Reader;
 
 /// Shorthands for the schema's data.
 pub(super) trait ContextExt {
     /// The service that all is asked of.
     fn executor(&self) -> &Executor;
+
+    /// Who asks.
+    fn caller(&self) -> &Arc<Caller>;
+
+    /// The service, in the name of who asks.
+    fn acting(&self) -> Acting {
+        self.executor().acting_for(Arc::clone(self.caller()))
+    }
 
     /// The store, for questions.
     fn reader(&self) -> &Reader {
@@ -26,9 +37,14 @@ pub(super) trait ContextExt {
     fn limits(&self) -> &Limits;
 }
 
-/// `build` puts all three into every schema that can execute, so they are always there.
+/// `build` puts all of them into every schema that can execute, and lets no request in that has no caller, so they are
+/// always there.
 impl ContextExt for Context<'_> {
     fn executor(&self) -> &Executor {
+        self.data_unchecked()
+    }
+
+    fn caller(&self) -> &Arc<Caller> {
         self.data_unchecked()
     }
 

@@ -31,6 +31,8 @@ pub(super) enum Cursor {
     Log { job: JobId, place: LogPlace },
     /// Among files, by name.
     File(Files, String),
+    /// In the audit log.
+    Audit(Uuid),
 }
 
 /// The listings of files.
@@ -79,6 +81,10 @@ impl Cursor {
             Self::File(files, name) => {
                 bytes.push(files.byte());
                 bytes.extend(name.as_bytes());
+            }
+            Self::Audit(id) => {
+                bytes.push(b'a');
+                bytes.extend(id.as_bytes());
             }
         }
         let sum = check_sum(&bytes);
@@ -132,12 +138,21 @@ impl Cursor {
         }
     }
 
+    /// A place in the audit log.
+    pub(super) fn audit(text: &str) -> ApiResult<Uuid> {
+        match Self::decode(text)? {
+            Self::Audit(id) => Ok(id),
+            other => Err(other.misplaced("the audit log")),
+        }
+    }
+
     fn misplaced(&self, wanted: &str) -> ApiError {
         let own = match self {
             Self::Job { .. } => "jobs",
             Self::Event(_) => "events",
             Self::Log { .. } => "log lines",
             Self::File(files, _) => files.name(),
+            Self::Audit(_) => "the audit log",
         };
         ApiError::input(format!(
             "This cursor is of a listing of {own}, and this is a listing of {wanted}."
@@ -184,6 +199,7 @@ fn read(text: &str) -> Option<Cursor> {
             let job = JobId::from_uuid(Uuid::from_bytes(id));
             (place.line >= 0).then_some(Cursor::Log { job, place })
         }
+        b'a' => Some(Cursor::Audit(Uuid::from_bytes(place.try_into().ok()?))),
         kind => {
             let files = [Files::Scripts, Files::Pipelines];
             let files = files.into_iter().find(|files| files.byte() == kind)?;

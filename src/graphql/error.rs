@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::executor::{ListenError, PoolError, SubmitError};
 use crate::http::ErrorCode;
-use crate::store::StoreError;
+use crate::store::{StoreError, Trouble};
 use crate::telemetry::chain;
 
 /// What a resolver answers with.
@@ -48,11 +48,29 @@ impl ApiError {
         }
         // The transports log what is internal; this one is told to the client as it is, so its causes are logged here.
         warn!(error = %chain(fault), "the database is unavailable");
-        Self::new(
-            ErrorCode::Unavailable,
-            "The database does not answer now; the same request may succeed later.",
-        )
+        let message = match fault {
+            StoreError::Unknown(away) => format!(
+                "{}, and was lost in the middle of a commit: what was asked for may have been stored, or not. A `run` \
+                 with an `idempotencyKey` can be sent again safely: it is stored once.",
+                capital(away.trouble)
+            ),
+            StoreError::Closed => "The server is going down; nothing was changed.".to_owned(),
+            _ => format!(
+                "{}; nothing was changed, and the same request may succeed later.",
+                capital(fault.trouble().unwrap_or(Trouble::Failed))
+            ),
+        };
+        Self::new(ErrorCode::Unavailable, message)
     }
+}
+
+/// The words for a trouble at the beginning of a sentence.
+fn capital(trouble: Trouble) -> String {
+    let words = trouble.to_string();
+    let mut chars = words.chars();
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 impl From<ApiError> for async_graphql::Error {

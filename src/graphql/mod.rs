@@ -20,6 +20,7 @@
 //! The schema is written in doc comments: what stands there is what people read in GraphiQL. `schema.graphql` at the
 //! root of the repository is printed from it, and a test fails where the two differ.
 
+mod access;
 mod context;
 mod cursor;
 mod error;

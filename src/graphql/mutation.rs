@@ -3,17 +3,19 @@
 use async_graphql::{Context, Object};
 
 use super::context::ContextExt as _;
-use super::error::ApiResult;
+use super::error::{ApiError, ApiResult};
 use super::input::{
-    CancelInput, ClaimInput, CleanupInput, HeartbeatInput, RegisterWorkerInput, ReportInput, RerunInput,
-    RunInput, ScaleWorkersInput, StopWorkersInput,
+    CancelInput, ClaimInput, CleanupInput, CreateTokenInput, HeartbeatInput, RegisterWorkerInput,
+    ReportInput, RerunInput, RevokeTokenInput, RotateTokenInput, RunInput, ScaleWorkersInput,
+    StopWorkersInput,
 };
 use super::types::{
-    CancelPayload, ClaimPayload, CleanupPayload, ReportPayload, RunManyPayload, RunPayload, WorkerPayload,
-    WorkerPool, WorkerPoolPayload,
+    CancelPayload, ClaimPayload, CleanupPayload, ReportPayload, RunManyPayload, RunPayload, TokenPayload,
+    WorkerPayload, WorkerPool, WorkerPoolPayload,
 };
+use crate::auth::{Issued, NewTokenError};
 use crate::executor::{PoolChange, PoolError, Refusal, RefusalCode, RemoteError};
-use crate::store::Cancelled;
+use crate::store::{Cancelled, TokenFault};
 
 /// The root of all mutations.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Mutation {
         #[graphql(desc = "What to run, and how.")] input: RunInput,
     ) -> ApiResult<RunPayload> {
         match input.into_request() {
-            Ok(request) => RunPayload::of(ctx.executor().submit(request).await),
+            Ok(request) => RunPayload::of(ctx.acting().submit(request).await),
             Err(refusals) => Ok(RunPayload::refused(refusals)),
         }
     }
@@ -54,7 +56,7 @@ impl Mutation {
         if !refused.is_empty() {
             return Ok(RunManyPayload::refused(refused));
         }
-        RunManyPayload::of(ctx.executor().submit_all(requests).await)
+        RunManyPayload::of(ctx.acting().submit_all(requests).await)
     }
 
     /// Stops a job that waits or runs, with its children. Its processes get SIGTERM and, if they are still
@@ -68,7 +70,11 @@ impl Mutation {
             (Ok(id), Ok(grace)) => (id, grace),
             (Err(refusal), _) | (_, Err(refusal)) => return Ok(CancelPayload::refused(None, refusal)),
         };
-        Ok(match ctx.executor().cancel(id, input.reason, grace).await? {
+        let cancelled = match ctx.acting().cancel(id, input.reason, grace).await? {
+            Ok(cancelled) => cancelled,
+            Err(refusal) => return Ok(CancelPayload::refused(None, refusal)),
+        };
+        Ok(match cancelled {
             Cancelled::Done(job) | Cancelled::Requested(job) => CancelPayload::done(job.into()),
             Cancelled::AlreadyEnded(job) => {
                 let message = format!("the job has already ended: it is {}", job.status);
@@ -90,7 +96,7 @@ impl Mutation {
         #[graphql(desc = "Which job.")] input: RerunInput,
     ) -> ApiResult<RunPayload> {
         match input.id() {
-            Ok(id) => RunPayload::of(ctx.executor().rerun(id).await),
+            Ok(id) => RunPayload::of(ctx.acting().rerun(id).await),
             Err(refusal) => Ok(RunPayload::refused([refusal])),
         }
     }
@@ -103,9 +109,7 @@ impl Mutation {
     ) -> ApiResult<CleanupPayload> {
         let dry_run = input.is_dry_run();
         match input.into_filter() {
-            Ok(filter) => Ok(CleanupPayload::done(
-                ctx.executor().cleanup(filter, dry_run).await?,
-            )),
+            Ok(filter) => Ok(CleanupPayload::done(ctx.acting().cleanup(filter, dry_run).await?)),
             Err(refusals) => Ok(CleanupPayload::refused(refusals)),
         }
     }
@@ -117,14 +121,14 @@ impl Mutation {
         #[graphql(desc = "How many.")] input: ScaleWorkersInput,
     ) -> ApiResult<WorkerPoolPayload> {
         match input.size() {
-            Ok(size) => pool_payload(ctx.executor().scale_workers(size).await),
+            Ok(size) => pool_payload(ctx.acting().scale_workers(size).await),
             Err(refusal) => Ok(WorkerPoolPayload::refused(refusal)),
         }
     }
 
     /// Lets this server's workers take jobs again.
     async fn start_workers(&self, ctx: &Context<'_>) -> ApiResult<WorkerPoolPayload> {
-        pool_payload(ctx.executor().start_workers().await)
+        pool_payload(ctx.acting().start_workers().await)
     }
 
     /// Lets this server's workers take no more jobs. Those under way run to their end, unless
@@ -135,7 +139,52 @@ impl Mutation {
         #[graphql(desc = "What becomes of jobs under way.")] input: Option<StopWorkersInput>,
     ) -> ApiResult<WorkerPoolPayload> {
         let cancel_running = input.unwrap_or_default().cancels_running();
-        pool_payload(ctx.executor().stop_workers(cancel_running).await)
+        pool_payload(ctx.acting().stop_workers(cancel_running).await)
+    }
+
+    /// Makes a token for clients to sign their requests with. Its secret is in the answer, and nowhere else. Once there
+    /// is a token, the server asks everybody for one.
+    async fn create_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The token.")] input: CreateTokenInput,
+    ) -> ApiResult<TokenPayload> {
+        match input.into_new() {
+            Ok(new) => token_payload(ctx.executor().tokens().create(new, &ctx.caller().actor).await),
+            Err(refusal) => Ok(TokenPayload::refused(refusal)),
+        }
+    }
+
+    /// Replaces a token's secret. The new one is in the answer, and nowhere else.
+    async fn rotate_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which token.")] input: RotateTokenInput,
+    ) -> ApiResult<TokenPayload> {
+        match (input.id(), input.keep()) {
+            (Ok(id), Ok(keep)) => token_payload(
+                ctx.executor()
+                    .tokens()
+                    .rotate(id, Some(keep), &ctx.caller().actor)
+                    .await,
+            ),
+            (Err(refusal), _) | (_, Err(refusal)) => Ok(TokenPayload::refused(refusal)),
+        }
+    }
+
+    /// Ends a token for good. Sockets and streams that were opened with it are cut off, on all servers within seconds.
+    async fn revoke_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which token.")] input: RevokeTokenInput,
+    ) -> ApiResult<TokenPayload> {
+        match input.id() {
+            Ok(id) => match ctx.executor().tokens().revoke(id, &ctx.caller().actor).await {
+                Ok(token) => Ok(TokenPayload::done(token)),
+                Err(error) => token_refused(error),
+            },
+            Err(refusal) => Ok(TokenPayload::refused(refusal)),
+        }
     }
 
     /// Makes a remote worker known, under an id that it uses from then on.
@@ -145,7 +194,7 @@ impl Mutation {
         #[graphql(desc = "The worker.")] input: RegisterWorkerInput,
     ) -> ApiResult<WorkerPayload> {
         let lease = ctx.executor().options().lease;
-        Ok(match ctx.executor().register_worker(input.into()).await {
+        Ok(match ctx.acting().register_worker(input.into()).await {
             Ok(worker) => WorkerPayload::done(worker, Vec::new(), lease),
             Err(error) => WorkerPayload::refused_all(refusals(error)?),
         })
@@ -199,6 +248,36 @@ impl Mutation {
             Err(error) => ReportPayload::refused_all(refusals(error)?),
         })
     }
+}
+
+fn token_payload(issued: Result<Issued, NewTokenError>) -> ApiResult<TokenPayload> {
+    match issued {
+        Ok(issued) => Ok(TokenPayload::issued(&issued)),
+        Err(error) => token_refused(error),
+    }
+}
+
+fn token_refused(error: NewTokenError) -> ApiResult<TokenPayload> {
+    if let NewTokenError::Store(fault) = error {
+        return Err(fault.into());
+    }
+    let (code, path) = match &error {
+        NewTokenError::Name => (RefusalCode::Invalid, "name"),
+        NewTokenError::NoScope | NewTokenError::NothingToNarrow => (RefusalCode::Invalid, "scopes"),
+        NewTokenError::Past => (RefusalCode::Invalid, "expiresAt"),
+        NewTokenError::Refused(fault) => match fault {
+            TokenFault::Unknown(_) => (RefusalCode::NotFound, "id"),
+            TokenFault::Revoked(_) => (RefusalCode::Conflict, "id"),
+            TokenFault::NameTaken(_) => (RefusalCode::Conflict, "name"),
+            TokenFault::TooMany => (RefusalCode::LimitExceeded, "name"),
+        },
+        NewTokenError::Random(_) | NewTokenError::Store(_) => return Err(ApiError::internal(&error)),
+    };
+    Ok(TokenPayload::refused(Refusal::new(
+        code,
+        &[path],
+        error.to_string(),
+    )))
 }
 
 /// What the caller can mend; the rest is an error of the operation.

@@ -6,11 +6,12 @@ use uuid::Uuid;
 use super::context::{ContextExt as _, list_cost, page_cost};
 use super::cursor::Cursor;
 use super::error::ApiResult;
-use super::input::{JobFilter, JobOrder, StatsFilter, WorkerFilter};
+use super::input::{AuditLogFilter, JobFilter, JobOrder, StatsFilter, WorkerFilter};
 use super::page::PageArgs;
 use super::types::{
-    Health, Job, JobConnection, Listed as _, Node, Pipeline, PipelineConnection, Script, ScriptConnection,
-    Stats, Viewer, Worker, WorkerPool, has_id_like, pipelines, scripts,
+    AuditEntry, AuditEntryConnection, Health, Job, JobConnection, Listed as _, Node, Pipeline,
+    PipelineConnection, Script, ScriptConnection, Stats, Token, Viewer, Worker, WorkerPool, has_id_like,
+    pipelines, scripts,
 };
 use crate::domain::{JobId, WorkerId};
 
@@ -182,7 +183,41 @@ impl Query {
     }
 
     /// Who the server takes the caller for, and what that allows.
-    async fn viewer(&self) -> Viewer {
-        Viewer::anybody()
+    async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
+        Viewer::of(ctx.caller())
+    }
+
+    /// The tokens that clients sign their requests with, by name. Needs the scope ADMIN.
+    #[graphql(complexity = "list_cost(child_complexity)")]
+    async fn tokens(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Whether those are listed too that were revoked.", default = false)]
+        include_revoked: bool,
+    ) -> Vec<Token> {
+        let tokens = ctx.executor().tokens().list().into_iter();
+        let wanted = tokens.filter(|token| include_revoked || token.revoked_at.is_none());
+        wanted.map(Token).collect()
+    }
+
+    /// Who did what, from where; the latest first. Needs the scope ADMIN.
+    #[graphql(complexity = "page_cost(first, None, child_complexity)")]
+    async fn audit_log(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which lines; all where left out.")] filter: Option<AuditLogFilter>,
+        #[graphql(desc = "At most so many; 50 where left out.")] first: Option<i32>,
+        #[graphql(desc = "Those that follow this cursor.")] after: Option<String>,
+    ) -> ApiResult<AuditEntryConnection> {
+        let page = PageArgs::forward(first, after).request(ctx.limits().max_page_size, Cursor::audit)?;
+        let filter = filter.unwrap_or_default().into_filter()?;
+        let found = ctx.reader().audit(&filter, page).await?;
+        let entries = found.entries.into_iter();
+        let entries = entries.map(|entry| (Cursor::Audit(entry.id).encode(), AuditEntry(entry)));
+        Ok(AuditEntryConnection::new(
+            entries,
+            page.after.is_some(),
+            found.has_next,
+        ))
     }
 }

@@ -2,6 +2,7 @@
 
 use async_graphql::{ID, SDLExportOptions};
 
+use super::access::AccessExtension;
 use super::limits::LimitsExtension;
 use super::loader::loaders;
 use super::mutation::Mutation;
@@ -36,10 +37,11 @@ impl Default for Limits {
     }
 }
 
-/// The schema over an executor.
+/// The schema over an executor. Each request needs an `Arc<Caller>` in its data, or it has no rights.
 #[must_use]
 pub fn build(executor: Executor, limits: Limits) -> Schema {
     builder()
+        .extension(AccessExtension)
         .extension(LimitsExtension(limits))
         // The walk that measures a document is recursive, and is bounded by this before it begins. The deepest
         // introspection query of the usual tools nests 15 levels.

@@ -201,13 +201,32 @@ pub(super) enum UserErrorCode {
 
 /// How the server is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "executor::Condition")]
 pub(super) enum HealthStatus {
     /// It takes jobs and runs them.
     Healthy,
     /// It takes jobs, but runs none: its worker pool is stopped or empty.
     Degraded,
-    /// Its database cannot be reached, so it can neither take nor run jobs.
+    /// Its database cannot be used, so it can neither take nor run jobs.
     Unhealthy,
+}
+
+/// What keeps the database from being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "store::Trouble")]
+pub(super) enum DatabaseProblem {
+    /// No connection could be made, or the one there was is lost.
+    Unreachable,
+    /// It was asked, and did not answer in time.
+    NoAnswer,
+    /// Its disk is full.
+    NoRoom,
+    /// It takes no changes: its file or file system is read-only, or it is a standby.
+    ReadOnly,
+    /// It has no connection, lock or memory to spare.
+    Busy,
+    /// It failed otherwise; the server's log says how.
+    Failed,
 }
 
 /// Where the server keeps its data.
@@ -222,6 +241,7 @@ pub(super) enum DatabaseBackend {
 
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "domain::Scope")]
 pub(super) enum Scope {
     /// Read: all queries and subscriptions.
     Read,
@@ -233,9 +253,32 @@ pub(super) enum Scope {
     Admin,
 }
 
-impl Scope {
-    /// All that there are.
-    pub(super) const ALL: [Self; 4] = [Self::Read, Self::Run, Self::Worker, Self::Admin];
+/// What was done, in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "domain::AuditAction")]
+pub(super) enum AuditAction {
+    /// A job was asked for.
+    Run,
+    /// A job that had ended was asked for once more.
+    Rerun,
+    /// A job was to be stopped.
+    Cancel,
+    /// Ended jobs were deleted.
+    Cleanup,
+    /// The number of a server's workers was changed.
+    ScaleWorkers,
+    /// A server's workers were let take jobs again.
+    StartWorkers,
+    /// A server's workers were told to take no more jobs.
+    StopWorkers,
+    /// A remote worker was made known.
+    RegisterWorker,
+    /// A token was made.
+    CreateToken,
+    /// A token's secret was replaced.
+    RotateToken,
+    /// A token was ended for good.
+    RevokeToken,
 }
 
 #[cfg(test)]
@@ -260,7 +303,7 @@ mod tests {
         same_words!(
             JobKind of JobKind, JobStatus of JobStatus, WaitReason of WaitReason, JobErrorCode of FaultCode,
             JobEventType of JobEventType, LogStream of LogStream, LogLevel of LogLevel,
-            WorkerStatus of WorkerStatus
+            WorkerStatus of WorkerStatus, Scope of Scope, AuditAction of AuditAction
         );
     }
 }

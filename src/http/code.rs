@@ -6,9 +6,14 @@
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_graphql::{ErrorExtensionValues, Pos, ServerError};
 use axum::http::StatusCode;
+
+/// When a client that met [`ErrorCode::Unavailable`] may try again, in whole seconds. Short, since a database that was
+/// restarted is back within seconds; and long enough that those who wait are no load of their own.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 macro_rules! error_codes {
     ($($(#[$meta:meta])* $variant:ident = $word:literal,)+) => {
@@ -58,7 +63,7 @@ error_codes! {
     LimitExceeded = "LIMIT_EXCEEDED",
     /// A cursor points before what is kept.
     CursorExpired = "CURSOR_EXPIRED",
-    /// The server cannot answer now; the same request may succeed later.
+    /// The server cannot answer now; the same request may succeed later: `extensions.retryAfterMs` says when to try.
     Unavailable = "UNAVAILABLE",
     /// A fault of the server, whose details are in its log under the request's id.
     Internal = "INTERNAL",
@@ -129,6 +134,9 @@ impl ErrorCode {
     fn extensions(self) -> ErrorExtensionValues {
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.as_str());
+        if self == Self::Unavailable {
+            extensions.set("retryAfterMs", RETRY_AFTER.as_secs() * 1_000);
+        }
         extensions
     }
 }

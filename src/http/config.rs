@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_graphql::Data;
 use axum::http::{Extensions, HeaderMap};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared};
 
 use super::shape::SchemaShape;
 
@@ -83,7 +83,11 @@ pub struct LastEventId(pub String);
 /// Values for the data of every operation of a request or connection, such as who signed it. An outer layer puts it
 /// into the request's extensions.
 #[derive(Clone, Default)]
-pub struct OperationData(Vec<Arc<Insert>>);
+pub struct OperationData {
+    inserts: Vec<Arc<Insert>>,
+    /// Done once whatever is open with this data has to be closed.
+    over: Option<Shared<BoxFuture<'static, ()>>>,
+}
 
 type Insert = dyn Fn(&mut Data) + Send + Sync;
 
@@ -91,12 +95,28 @@ impl OperationData {
     /// The same data with one more value.
     #[must_use]
     pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.0.push(Arc::new(move |data| data.insert(value.clone())));
+        self.inserts
+            .push(Arc::new(move |data| data.insert(value.clone())));
         self
     }
 
+    /// The same data, which holds until `over` is done: sockets and streams that were opened with it are then closed.
+    #[must_use]
+    pub fn until(mut self, over: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.over = Some(over.boxed().shared());
+        self
+    }
+
+    /// Waits until it does not hold any more, which may be for ever. Safe to cancel.
+    pub(super) async fn over(&self) {
+        match &self.over {
+            Some(over) => over.clone().await,
+            None => std::future::pending().await,
+        }
+    }
+
     pub(super) fn fill(&self, data: &mut Data) {
-        for insert in &self.0 {
+        for insert in &self.inserts {
             insert(data);
         }
     }
@@ -104,7 +124,7 @@ impl OperationData {
 
 impl fmt::Debug for OperationData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OperationData").field(&self.0.len()).finish()
+        f.debug_tuple("OperationData").field(&self.inserts.len()).finish()
     }
 }
 

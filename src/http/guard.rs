@@ -27,14 +27,34 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Which requests of browsers are let in.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct GuardConfig {
-    /// Refuse requests with a foreign Host or Origin: for a server that asks for no token.
-    pub check_host_and_origin: bool,
+    /// Whether requests with a foreign Host or Origin are refused: as long as the server asks for no token. A page that
+    /// has no token of its own can do nothing with a server that does.
+    pub check_host_and_origin: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Hosts beside the loopback names, with or without a port; without one, any port fits.
     pub allowed_hosts: Vec<String>,
     /// Origins beside the server's own, as `scheme://host[:port]`; they get CORS headers. `*` is any.
     pub allowed_origins: Vec<String>,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self {
+            check_host_and_origin: Arc::new(|| false),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for GuardConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardConfig")
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("allowed_origins", &self.allowed_origins)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Puts around `router` what every request passes: its id, the guard, CORS. Nothing else may be put around it later
@@ -68,7 +88,7 @@ fn cors(config: Arc<GuardConfig>) -> CorsLayer {
 }
 
 async fn guard(State(config): State<Arc<GuardConfig>>, request: Request, next: Next) -> Response {
-    if config.check_host_and_origin
+    if (config.check_host_and_origin)()
         && let Err(refusal) = config.check(&request)
     {
         return refusal.into_response();

@@ -1,14 +1,14 @@
 //! HTTP responses that carry a GraphQL answer, or an error in the same form.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
 use super::accept::MediaType;
 use super::answer::Answer;
-use super::code::ErrorCode;
+use super::code::{self, ErrorCode};
 use super::request_id::RequestId;
 
 /// An error for any handler to answer with, in the form of a GraphQL response without data: a message, a code and the
@@ -26,7 +26,9 @@ pub(super) fn refusal(
     message: impl Into<String>,
 ) -> Response {
     let answer = Answer::refused(code.server_error(message, None), &RequestId::current());
-    written(media, status, &answer)
+    let mut response = written(media, status, &answer);
+    hint(&mut response, &answer);
+    response
 }
 
 /// The response to one operation.
@@ -34,6 +36,7 @@ pub(super) fn single(media: MediaType, answer: &mut Answer) -> Response {
     let headers = std::mem::take(&mut answer.headers);
     let mut response = written(media, answer.status(media), answer);
     response.headers_mut().extend(headers);
+    hint(&mut response, answer);
     response
 }
 
@@ -42,8 +45,18 @@ pub(super) fn batch(media: MediaType, answers: &mut [Answer]) -> Response {
     let mut response = written(media, StatusCode::OK, &answers);
     for answer in answers {
         response.headers_mut().extend(std::mem::take(&mut answer.headers));
+        hint(&mut response, answer);
     }
     response
+}
+
+/// Says when to try again where that may help, for clients that know HTTP and not our extensions.
+fn hint(response: &mut Response, answer: &Answer) {
+    let mut codes = answer.errors.iter().filter_map(ErrorCode::of);
+    if codes.any(|code| code == ErrorCode::Unavailable) {
+        let seconds = HeaderValue::from(code::RETRY_AFTER.as_secs());
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
 }
 
 fn written(media: MediaType, status: StatusCode, body: &impl Serialize) -> Response {

@@ -26,7 +26,9 @@ use tracing::debug;
 
 use super::answer::Answer;
 use super::code::ErrorCode;
+use super::config::OperationData;
 use super::operation::{Caller, Operation, Step};
+use super::request_id::RequestId;
 use super::transport::Transport;
 
 /// A comment, which clients skip: it shows that the connection lives, and to a proxy that it is in use.
@@ -58,9 +60,10 @@ pub(super) fn stream<E: Executor>(
     };
     let (events, mut body) = mpsc::channel::<Bytes>(1);
     let shared = Arc::clone(transport);
+    let (data, id) = (caller.data.clone(), caller.id.clone());
     transport.tracker.spawn(async move {
         let _permit = permit;
-        shared.produce(operation.steps(), events).await;
+        shared.produce(operation.steps(), data, id, events).await;
     });
     let body = stream::poll_fn(move |context| body.poll_recv(context));
     event_stream(Body::from_stream(body.map(Ok::<_, Infallible>)))
@@ -86,7 +89,13 @@ fn event_stream(body: Body) -> Response {
 }
 
 impl<E: Executor> Transport<E> {
-    async fn produce(&self, steps: impl Stream<Item = Step>, events: mpsc::Sender<Bytes>) {
+    async fn produce(
+        &self,
+        steps: impl Stream<Item = Step>,
+        data: OperationData,
+        id: RequestId,
+        events: mpsc::Sender<Bytes>,
+    ) {
         let mut steps = std::pin::pin!(steps);
         // The first tick comes at once, and so do the headers for the client.
         let mut keep_alive = interval(self.config.keep_alive);
@@ -99,6 +108,11 @@ impl<E: Executor> Transport<E> {
                     None => (Bytes::from_static(COMPLETE), true),
                 },
                 _ = keep_alive.tick() => (COMMENT, false),
+                () = data.over() => {
+                    let message = "What the stream was opened with does not hold any more.";
+                    let error = ErrorCode::Unauthenticated.server_error(message, None);
+                    (last(&Answer::refused(error, &id)).into(), true)
+                }
                 () = events.closed() => return,
                 () = self.shutdown.cancelled() => return,
             };

@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use super::slot::{Filler, Fixed, Line, Slot};
 use super::{Problem, Run, Step};
-use crate::domain::{self, Command, EnvVar, Metadata, PlanFault, StepName, Strategy, Tag, links};
+use crate::domain::{self, Command, EnvValue, EnvVar, Metadata, PlanFault, StepName, Strategy, Tag, links};
 
 /// Steps with their lines.
 pub(super) type Steps = Spanned<Vec<Spanned<StepFile>>>;
@@ -82,10 +82,27 @@ struct RunFile {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(try_from = "EnvText")]
+struct EnvFile(EnvText);
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct EnvFile {
+struct EnvText {
     name: Fixed,
-    value: Slot<String>,
+    value: Option<Slot<String>>,
+    /// The name of a secret instead of a value; it takes no expression, so a file names all the secrets that it uses.
+    secret: Option<Fixed>,
+}
+
+impl TryFrom<EnvText> for EnvFile {
+    type Error = &'static str;
+
+    fn try_from(text: EnvText) -> Result<Self, Self::Error> {
+        match (&text.value, &text.secret) {
+            (Some(_), None) | (None, Some(_)) => Ok(Self(text)),
+            _ => Err("a variable has either a `value` or a `secret`"),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,10 +286,15 @@ impl RunFile {
     fn take(&self, filler: &mut Filler<'_>) -> Run {
         let mut steps = Vec::new();
         let command = self.command.take(filler, &mut steps);
-        let variable = |(index, variable): (usize, &EnvFile), filler: &mut Filler<'_>| {
+        let variable = |(index, EnvFile(variable)): (usize, &EnvFile), filler: &mut Filler<'_>| {
             filler.below(&["env", &index.to_string()], |filler| EnvVar {
                 name: variable.name.0.clone(),
-                value: filler.take("value", &variable.value),
+                value: match &variable.secret {
+                    Some(secret) => EnvValue::Secret(secret.0.clone()),
+                    None => {
+                        EnvValue::Value(filler.maybe("value", variable.value.as_ref()).unwrap_or_default())
+                    }
+                },
             })
         };
         Run {

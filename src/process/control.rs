@@ -8,11 +8,13 @@ use tokio::sync::{oneshot, watch};
 #[must_use]
 pub fn controls() -> (StopHandle, Controls) {
     let (sender, receiver) = watch::channel(None);
+    let (hold, held) = watch::channel(None);
     let controls = Controls {
         stop: receiver,
+        hold: held,
         on_start: None,
     };
-    (StopHandle { sender }, controls)
+    (StopHandle { sender, hold }, controls)
 }
 
 /// Why a program is told to stop.
@@ -44,10 +46,19 @@ impl Stop {
     }
 }
 
+/// What a handle asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    Stop(Stop),
+    /// The program may run until then.
+    Hold(Instant),
+}
+
 /// Stops a run, before or while it runs; after its end this does nothing.
 #[derive(Debug, Clone)]
 pub struct StopHandle {
     sender: watch::Sender<Option<Stop>>,
+    hold: watch::Sender<Option<Instant>>,
 }
 
 impl StopHandle {
@@ -69,6 +80,13 @@ impl StopHandle {
         });
     }
 
+    /// Lets the program run until then, and no longer unless this is called again: the spawner kills it at that moment
+    /// even where this process is frozen. A program that has not started by then is never started. Where this is never
+    /// called, a program may run for ever.
+    pub fn hold(&self, until: Instant) {
+        self.hold.send_replace(Some(until));
+    }
+
     /// The cause of the first stop that was asked for.
     #[must_use]
     pub fn requested(&self) -> Option<StopCause> {
@@ -80,6 +98,7 @@ impl StopHandle {
 #[derive(Debug)]
 pub struct Controls {
     stop: watch::Receiver<Option<Stop>>,
+    hold: watch::Receiver<Option<Instant>>,
     on_start: Option<oneshot::Sender<Started>>,
 }
 
@@ -104,14 +123,26 @@ impl Controls {
         }
     }
 
-    /// The next stop, or a sooner one. Never returns once all handles are gone.
-    pub(super) async fn next_stop(&mut self) -> Stop {
+    /// Until when the program may run, where that is bounded.
+    pub(super) fn held_until(&mut self) -> Option<Instant> {
+        *self.hold.borrow_and_update()
+    }
+
+    /// What is asked for next: a stop, a sooner one, or to run on. Never returns once all handles are gone.
+    pub(super) async fn next(&mut self) -> Order {
         loop {
-            if self.stop.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            if let Some(stop) = *self.stop.borrow_and_update() {
-                return stop;
+            tokio::select! {
+                Ok(()) = self.stop.changed() => {
+                    if let Some(stop) = *self.stop.borrow_and_update() {
+                        return Order::Stop(stop);
+                    }
+                }
+                Ok(()) = self.hold.changed() => {
+                    if let Some(until) = self.held_until() {
+                        return Order::Hold(until);
+                    }
+                }
+                else => std::future::pending().await,
             }
         }
     }

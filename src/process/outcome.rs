@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::control::StopCause;
+use super::sandbox::Limits;
 
 /// What came of one run.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Ended {
     pub unkillable: usize,
     /// What the program and the children that it waited for consumed.
     pub usage: Usage,
+    /// The limits that each of its processes was under.
+    pub limits: Limits,
 }
 
 /// How a process ended by the kernel's account.
@@ -100,6 +103,8 @@ pub enum SpawnErrorKind {
     Resources = 6,
     /// Anything else.
     Other = 7,
+    /// The moment until which it might have run was over before it started.
+    TooLate = 8,
 }
 
 impl SpawnErrorKind {
@@ -111,6 +116,7 @@ impl SpawnErrorKind {
             4 => Self::ArgumentsTooLong,
             5 => Self::InvalidInput,
             6 => Self::Resources,
+            8 => Self::TooLate,
             _ => Self::Other,
         }
     }

@@ -1,10 +1,11 @@
 //! What the server and a spawner say to each other.
 //!
-//! One program at a time: `Start` is answered by `Failed`, or by `Started` and then `Ended`. A program that is over
-//! within [`NOTICE`] has no `Started`, since `Ended` tells all of it. Each of them carries the number of the run, so
-//! that a `Stop` that crossed an `Ended` on its way stops nothing else. The program's ends of the pipes travel with the first byte of `Start`: standard output, standard error, and
-//! standard input if there is a document to read. Times are nanoseconds of the system's monotonic clock, which both
-//! processes share.
+//! First comes `Settle`, which is answered by `Hello` or `Failed`. Then one program at a time: `Start` is answered by
+//! `Failed`, or by `Started` and then `Ended`. A program that is over within [`NOTICE`] has no `Started`, since `Ended`
+//! tells all of it. Each of them carries the number of the run, so that a `Stop` that crossed an `Ended` on its way stops
+//! nothing else. `Hold` moves the moment at which the spawner kills the program by itself. The program's ends of the
+//! pipes travel with the first byte of `Start`: standard output, standard error, and standard input if there is a
+//! document to read. Times are nanoseconds of the system's monotonic clock, which both processes share.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,13 +14,14 @@ use std::time::Duration;
 
 use super::codec::{Decoder, Encoder, Malformed};
 use super::outcome::{Exit, SpawnError, SpawnErrorKind, Usage};
+use super::sandbox::{Sandbox, put_paths, take_paths};
 use super::spec::Spec;
 
 /// The first argument that makes this executable a spawner.
 pub(super) const SPAWNER_ARGUMENT: &str = "__runql-spawner";
 
 /// Changes whenever the frames do: an executable that was replaced may be asked to serve an older one.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// How long the news of a start is held back. Most small programs are over by then, and a message and several
 /// system calls for each of them are spared; for all others it is too short to be noticed.
@@ -30,6 +32,8 @@ pub(super) const MOST_FDS: usize = 3;
 
 const START: u64 = 1;
 const STOP: u64 = 2;
+const HOLD: u64 = 3;
+const SETTLE: u64 = 4;
 const HELLO: u64 = 11;
 const STARTED: u64 = 12;
 const FAILED: u64 = 13;
@@ -45,8 +49,10 @@ pub(super) fn monotonic() -> Duration {
 /// From the server to the spawner.
 #[derive(Debug)]
 pub(super) enum Request {
+    Settle(Box<Sandbox>),
     Start(Box<Start>),
     Stop { run: u64, grace: Duration },
+    Hold { run: u64, until: Duration },
 }
 
 /// What the spawner needs to know of a [`Spec`]; times other than the leak grace are the server's business.
@@ -54,24 +60,29 @@ pub(super) enum Request {
 pub(super) struct Start {
     pub(super) run: u64,
     pub(super) has_stdin: bool,
+    /// When the program is killed unless a `Hold` moves that; zero for never.
+    pub(super) held_until: Duration,
     pub(super) leak_grace: Duration,
     pub(super) marker: Option<OsString>,
     pub(super) program: OsString,
     pub(super) current_dir: PathBuf,
+    pub(super) writable: Vec<PathBuf>,
     pub(super) args: Vec<OsString>,
     pub(super) env: Vec<(OsString, OsString)>,
 }
 
 /// The frame of a `Start`, or nothing if it is larger than anything the system would take.
-pub(super) fn encode_start(run: u64, spec: &Spec) -> Option<Vec<u8>> {
+pub(super) fn encode_start(run: u64, spec: &Spec, held_until: Option<Duration>) -> Option<Vec<u8>> {
     let mut to = Encoder::new(START);
     to.number(run);
     to.number(u64::from(spec.stdin.is_some()));
+    put_time(&mut to, held_until.unwrap_or_default());
     put_time(&mut to, spec.leak_grace);
     // The empty marker stands for none: it could not be told from an empty entry.
     put_text(&mut to, spec.marker.as_deref().unwrap_or_default());
     put_text(&mut to, &spec.program);
     put_text(&mut to, spec.current_dir.as_os_str());
+    put_paths(&mut to, &spec.writable);
     to.number(spec.args.len() as u64);
     for arg in &spec.args {
         put_text(&mut to, arg);
@@ -84,6 +95,13 @@ pub(super) fn encode_start(run: u64, spec: &Spec) -> Option<Vec<u8>> {
     to.finish()
 }
 
+/// The frame of a `Settle`, or nothing if it is too large.
+pub(super) fn encode_settle(sandbox: &Sandbox) -> Option<Vec<u8>> {
+    let mut to = Encoder::new(SETTLE);
+    sandbox.encode(&mut to);
+    to.finish()
+}
+
 /// The frame of a `Stop`.
 pub(super) fn encode_stop(run: u64, grace: Duration) -> Vec<u8> {
     let mut to = Encoder::new(STOP);
@@ -92,14 +110,27 @@ pub(super) fn encode_stop(run: u64, grace: Duration) -> Vec<u8> {
     to.finish().unwrap_or_default()
 }
 
+/// The frame of a `Hold`.
+pub(super) fn encode_hold(run: u64, until: Duration) -> Vec<u8> {
+    let mut to = Encoder::new(HOLD);
+    to.number(run);
+    put_time(&mut to, until);
+    to.finish().unwrap_or_default()
+}
+
 impl Request {
     pub(super) fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Decoder::new(body);
         match from.number()? {
+            SETTLE => Ok(Self::Settle(Box::new(Sandbox::decode(&mut from)?))),
             START => Ok(Self::Start(Box::new(Start::decode(&mut from)?))),
             STOP => Ok(Self::Stop {
                 run: from.number()?,
                 grace: take_time(&mut from)?,
+            }),
+            HOLD => Ok(Self::Hold {
+                run: from.number()?,
+                until: take_time(&mut from)?,
             }),
             _ => Err(Malformed),
         }
@@ -110,10 +141,12 @@ impl Start {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let run = from.number()?;
         let has_stdin = from.number()? != 0;
+        let held_until = take_time(from)?;
         let leak_grace = take_time(from)?;
         let marker = Some(take_text(from)?).filter(|marker| !marker.is_empty());
         let program = take_text(from)?;
         let current_dir = PathBuf::from(take_text(from)?);
+        let writable = take_paths(from)?;
         let count: usize = from.narrow()?;
         let args = (0..count).map(|_| take_text(from)).collect::<Result<_, _>>()?;
         let count: usize = from.narrow()?;
@@ -123,10 +156,12 @@ impl Start {
         Ok(Self {
             run,
             has_stdin,
+            held_until,
             leak_grace,
             marker,
             program,
             current_dir,
+            writable,
             args,
             env,
         })
@@ -136,9 +171,16 @@ impl Start {
 /// From the spawner to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
-    Hello { version: u64 },
+    /// The version of Landlock that programs are under; 0 is none.
+    Hello {
+        version: u64,
+        landlock: u32,
+    },
     Started(StartReport),
-    Failed { run: u64, error: SpawnError },
+    Failed {
+        run: u64,
+        error: SpawnError,
+    },
     Ended(EndReport),
 }
 
@@ -167,9 +209,10 @@ impl Report {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut to;
         match self {
-            Self::Hello { version } => {
+            Self::Hello { version, landlock } => {
                 to = Encoder::new(HELLO);
                 to.number(*version);
+                to.number(u64::from(*landlock));
             }
             Self::Started(start) => {
                 to = Encoder::new(STARTED);
@@ -196,6 +239,7 @@ impl Report {
         Ok(match from.number()? {
             HELLO => Self::Hello {
                 version: from.number()?,
+                landlock: from.narrow()?,
             },
             STARTED => Self::Started(StartReport::decode(&mut from)?),
             FAILED => {
@@ -278,11 +322,11 @@ fn take_time(from: &mut Decoder<'_>) -> Result<Duration, Malformed> {
     Ok(Duration::from_nanos(from.number()?))
 }
 
-fn put_text(to: &mut Encoder, text: &OsStr) {
+pub(super) fn put_text(to: &mut Encoder, text: &OsStr) {
     to.bytes(text.as_bytes());
 }
 
-fn take_text(from: &mut Decoder<'_>) -> Result<OsString, Malformed> {
+pub(super) fn take_text(from: &mut Decoder<'_>) -> Result<OsString, Malformed> {
     Ok(OsString::from_vec(from.bytes()?.to_vec()))
 }
 
@@ -296,22 +340,23 @@ mod tests {
         spec.args = vec!["a".into(), "".into(), OsString::from_vec(vec![0xff, 0x0a])];
         spec.env = vec![("N".into(), "v=w".into())];
         spec.marker = Some("N=v=w".into());
+        spec.writable = vec!["/dir".into(), "/other".into()];
         spec.stdin = Some(Vec::new());
-        let frame = encode_start(7, &spec).expect("small");
+        let frame = encode_start(7, &spec, Some(Duration::from_nanos(5))).expect("small");
         let Request::Start(start) = Request::decode(&frame[4..]).expect("well formed") else {
             panic!("not a start");
         };
         assert_eq!(
-            (start.run, start.has_stdin, start.leak_grace),
-            (7, true, spec.leak_grace)
+            (start.run, start.has_stdin, start.held_until, start.leak_grace),
+            (7, true, Duration::from_nanos(5), spec.leak_grace)
         );
         assert_eq!(
             (start.program, start.current_dir),
             (spec.program, spec.current_dir)
         );
         assert_eq!(
-            (start.args, start.env, start.marker),
-            (spec.args, spec.env, spec.marker)
+            (start.args, start.env, start.marker, start.writable),
+            (spec.args, spec.env, spec.marker, spec.writable)
         );
     }
 
@@ -337,7 +382,10 @@ mod tests {
         };
         let error = SpawnError::new(SpawnErrorKind::NotExecutable, Some(13), "no");
         for report in [
-            Report::Hello { version: VERSION },
+            Report::Hello {
+                version: VERSION,
+                landlock: 6,
+            },
             Report::Started(start),
             Report::Failed { run: 1, error },
             Report::Ended(end),

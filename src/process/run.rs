@@ -17,15 +17,16 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::control::{Controls, Started, Stop, StopCause};
+use super::control::{Controls, Order, Started, Stop, StopCause};
 use super::lost::kill_leftovers;
 use super::outcome::{Ended, Outcome, SpawnError, SpawnErrorKind};
 use super::output::{OutputChunk, OutputPipe, Stream};
-use super::protocol::{EndReport, Report, StartReport, encode_start, encode_stop, monotonic};
+use super::protocol::{EndReport, Report, StartReport, encode_hold, encode_start, encode_stop, monotonic};
 use super::slot::Slot;
 use super::spawner::too_long;
 use super::spec::Spec;
 use super::stdin::InputPipe;
+use crate::failpoint::failpoint;
 
 /// How long the spawner may take to read a request, or to report the end after the killing. Its own bound on a sweep is
 /// far shorter, so one that says nothing is itself paused or stuck, and taken for lost.
@@ -39,7 +40,7 @@ impl Slot {
     pub async fn run(
         &mut self,
         mut spec: Spec,
-        controls: Controls,
+        mut controls: Controls,
         output: mpsc::Sender<OutputChunk>,
     ) -> Outcome {
         if let Some(cause) = controls.requested() {
@@ -49,7 +50,7 @@ impl Slot {
             return Outcome::SpawnFailed(error);
         }
         self.runs += 1;
-        let Some(frame) = encode_start(self.runs, &spec) else {
+        let Some(frame) = encode_start(self.runs, &spec, controls.held_until().map(on_the_clock)) else {
             return Outcome::SpawnFailed(too_long(None));
         };
         let (pipes, theirs) = match Pipes::open(spec.stdin.take()) {
@@ -146,7 +147,7 @@ enum Event {
     Room,
     Readable(Stream),
     Report(std::io::Result<Report>),
-    Stop(Stop),
+    Order(Order),
 }
 
 impl Run<'_> {
@@ -158,24 +159,36 @@ impl Run<'_> {
         }
         // The program's ends must be the program's alone, or its output would never come to an end.
         drop(theirs);
+        failpoint!("process.requested");
         loop {
             match self.next().await {
                 Event::Room => {}
                 Event::Readable(stream) => self.read(stream),
-                Event::Stop(stop) => {
+                Event::Order(Order::Stop(stop)) => {
                     if self.send_stop(stop).await.is_err() {
                         return self.lost().await;
                     }
                 }
                 Event::Report(Ok(Report::Started(start))) => {
+                    failpoint!("process.started");
                     self.note_start(start);
                     if let Err(error) = self.pipes.attend() {
                         tracing::error!(%error, "a program's pipes cannot be attended to, so it is killed");
                         return self.lost().await;
                     }
                 }
+                Event::Order(Order::Hold(until)) => {
+                    let slot = &mut *self.guard.slot;
+                    let frame = encode_hold(slot.runs, on_the_clock(until));
+                    if slot.link.send(&frame, &[]).await.is_err() {
+                        return self.lost().await;
+                    }
+                }
                 Event::Report(Ok(Report::Failed { error, .. })) => {
                     self.guard.finished = true;
+                    if error.kind == SpawnErrorKind::TooLate {
+                        return Outcome::NotStarted(StopCause::Shutdown);
+                    }
                     return Outcome::SpawnFailed(error);
                 }
                 Event::Report(Ok(Report::Ended(end))) => return self.ended(end).await,
@@ -198,8 +211,8 @@ impl Run<'_> {
             () = self.pipes.stderr.readable(), if idle => Event::Readable(Stream::Stderr),
             never = self.pipes.stdin.write() => match never {},
             report = slot.link.receive() => Event::Report(report),
-            stop = self.controls.next_stop() => Event::Stop(stop),
-            () = until(timeout) => Event::Stop(Stop::new(StopCause::Timeout, self.spec.timeout_grace)),
+            order = self.controls.next() => Event::Order(order),
+            () = until(timeout) => Event::Order(Order::Stop(Stop::new(StopCause::Timeout, self.spec.timeout_grace))),
             () = until(patience) => Event::Report(Err(std::io::ErrorKind::TimedOut.into())),
         }
     }
@@ -267,7 +280,10 @@ impl Run<'_> {
         self.drain().await;
         Outcome::Ended(Ended {
             exit: end.exit,
-            stopped: self.stop.filter(|_| end.stopped).map(|stop| stop.cause),
+            // Where nobody here asked for the stop, the time was over for which the program was held.
+            stopped: end
+                .stopped
+                .then(|| self.stop.map_or(StopCause::Shutdown, |stop| stop.cause)),
             pid: started.pid,
             started: started.at,
             started_wall: started.wall,
@@ -275,6 +291,7 @@ impl Run<'_> {
             leaked: end.leaked,
             unkillable: end.unkillable,
             usage: end.usage,
+            limits: self.guard.slot.limits,
         })
     }
 
@@ -331,6 +348,11 @@ async fn make_room(output: &mpsc::Sender<OutputChunk>, waiting: &mut Option<Outp
         }
         Err(_) => *waiting = None,
     }
+}
+
+/// A moment as both processes know it.
+fn on_the_clock(moment: Instant) -> Duration {
+    monotonic().saturating_add(moment.saturating_duration_since(Instant::now()))
 }
 
 async fn until(moment: Option<tokio::time::Instant>) {

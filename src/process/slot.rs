@@ -15,7 +15,8 @@ use tokio::process::{Child, Command};
 
 use super::codec::Frames;
 use super::output::READ_SIZE;
-use super::protocol::{MOST_FDS, Report, SPAWNER_ARGUMENT, VERSION};
+use super::protocol::{MOST_FDS, Report, SPAWNER_ARGUMENT, VERSION, encode_settle};
+use super::sandbox::{Limits, Sandbox};
 
 /// How long a new spawner may take to answer, on a machine that is busy.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -42,14 +43,25 @@ pub struct Slot {
     /// The number of the latest run.
     pub(super) runs: u64,
     pub(super) scratch: Box<[u8]>,
+    pub(super) limits: Limits,
+    landlock: u32,
 }
 
 impl Slot {
     /// Starts a spawner from an executable whose `main` calls
     /// [`run_spawner_if_asked`](super::run_spawner_if_asked) first, usually [`own_executable`].
     ///
+    /// What it runs is kept from what `sandbox` says.
+    ///
     /// Needs a tokio runtime with its I/O and time drivers.
-    pub async fn start(executable: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such executable or it is no spawner, and where the sandbox cannot be had.
+    pub async fn start(executable: &Path, sandbox: &Sandbox) -> io::Result<Self> {
+        let settle = encode_settle(sandbox)
+            .filter(|_| !sandbox.has_nul())
+            .ok_or_else(|| io::Error::other("the sandbox names a path that is none, or too many"))?;
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let link = Link::new(UnixStream::from_std(ours)?);
@@ -79,9 +91,21 @@ impl Slot {
             pid,
             runs: 0,
             scratch: vec![0; READ_SIZE].into_boxed_slice(),
+            limits: sandbox.limits,
+            landlock: 0,
         };
-        match tokio::time::timeout(HANDSHAKE, slot.link.receive()).await {
-            Ok(Ok(Report::Hello { version: VERSION })) => Ok(slot),
+        let greeting = async {
+            slot.link.send(&settle, &[]).await?;
+            slot.link.receive().await
+        };
+        match tokio::time::timeout(HANDSHAKE, greeting).await {
+            Ok(Ok(Report::Hello {
+                version: VERSION,
+                landlock,
+            })) => {
+                slot.landlock = landlock;
+                Ok(slot)
+            }
             refused => {
                 // What was started instead may be anything, so it is not left running.
                 let _ = slot.spawner.kill().await;
@@ -94,6 +118,12 @@ impl Slot {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The version of Landlock that programs are under, as far as this code knows it; 0 is none.
+    #[must_use]
+    pub fn landlock(&self) -> u32 {
+        self.landlock
     }
 
     /// Whether a program can be run here; a slot that is not alive is replaced by its owner.
@@ -136,7 +166,7 @@ fn not_a_spawner<E>(executable: &Path, answer: &Result<io::Result<Report>, E>) -
         Ok(Ok(Report::Failed { error, .. })) => {
             return io::Error::other(format!("the spawner cannot work here: {error}"));
         }
-        Ok(Ok(Report::Hello { version })) => format!("it speaks version {version} instead of {VERSION}"),
+        Ok(Ok(Report::Hello { version, .. })) => format!("it speaks version {version} instead of {VERSION}"),
         Ok(Ok(_)) => "it answered out of turn".to_owned(),
         Ok(Err(error)) => format!("it closed the socket ({error})"),
         Err(_) => format!("it gave no answer within {HANDSHAKE:?}"),

@@ -21,6 +21,9 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// The working directory.
     pub current_dir: PathBuf,
+    /// Folders that the program may write, by their real paths, where the slot's [`Sandbox`](super::Sandbox) keeps it from
+    /// all others.
+    pub writable: Vec<PathBuf>,
     /// What the program reads on standard input; `None` is `/dev/null`.
     pub stdin: Option<Vec<u8>>,
     /// How long the program may run, counted from its start.
@@ -41,6 +44,7 @@ impl Spec {
             args: Vec::new(),
             env: Vec::new(),
             current_dir: current_dir.into(),
+            writable: Vec::new(),
             stdin: None,
             timeout: None,
             timeout_grace: Duration::from_secs(5),
@@ -58,7 +62,8 @@ impl Spec {
         if has_nul(&self.program) {
             return invalid("the program's name contains a NUL byte");
         }
-        if has_nul(self.current_dir.as_os_str()) {
+        let mut folders = std::iter::once(&self.current_dir).chain(&self.writable);
+        if folders.any(|folder| has_nul(folder.as_os_str())) {
             return invalid("the working directory contains a NUL byte");
         }
         if let Some(at) = self.args.iter().position(|arg| has_nul(arg)) {

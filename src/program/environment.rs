@@ -35,6 +35,7 @@ impl Variables {
         self.set("RUNQL_JOB_ID", job.to_string());
         self.set("RUNQL_ATTEMPT", attempt.to_string());
         self.set("RUNQL_OUTPUT", &workspace.output);
+        self.set("TMPDIR", &workspace.scratch);
         self.set("PWD", &workspace.current_dir);
         self.0
     }

@@ -22,7 +22,7 @@ const MASK: &[u8] = b"***";
 
 /// Secrets that one attempt may name, and how long each may be: a bound on memory and on the cost of each line.
 const MOST_MASKS: usize = 64;
-const LONGEST_MASK: usize = 4_096;
+pub(crate) const LONGEST_MASK: usize = 4_096;
 
 /// Cuts the output of one attempt.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct Lines {
     open: [Open; 2],
     masks: Vec<Vec<u8>>,
     longest_mask: usize,
+    /// Secrets that the job named itself.
+    named: usize,
 }
 
 /// The line of a stream that has not ended yet.
@@ -182,6 +184,47 @@ impl Lines {
         }
     }
 
+    /// Hides a secret that the job was given, beside those that it names itself. It must not be longer than
+    /// [`LONGEST_MASK`] in any line.
+    pub(crate) fn hide(&mut self, secret: &str) {
+        for line in secret.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.hide_line(line);
+        }
+    }
+
+    /// A text with all secrets masked: one that is no line of the output, such as a reason.
+    pub(crate) fn mask_text(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.mask(text.as_bytes(), 0)).into_owned()
+    }
+
+    /// A JSON value with all secrets masked in its texts and keys.
+    pub(crate) fn mask_json(&self, value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        if self.masks.is_empty() {
+            return value;
+        }
+        match value {
+            Value::String(text) => Value::String(self.mask_text(&text)),
+            Value::Array(items) => items.into_iter().map(|item| self.mask_json(item)).collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .map(|(key, item)| (self.mask_text(&key), self.mask_json(item)))
+                .collect(),
+            // A secret of digits may be handed back as a number.
+            Value::Number(number) if self.mask_text(&number.to_string()) != number.to_string() => {
+                Value::String(self.mask_text(&number.to_string()))
+            }
+            other => other,
+        }
+    }
+
+    fn hide_line(&mut self, line: &str) {
+        if !self.masks.iter().any(|mask| mask == line.as_bytes()) {
+            self.masks.push(line.as_bytes().to_vec());
+            self.longest_mask = self.longest_mask.max(line.len());
+        }
+    }
+
     /// Each line of a secret is one of its own: what is printed later is cut into lines too.
     fn add_mask(&mut self, secret: &str) {
         for line in secret
@@ -189,9 +232,9 @@ impl Lines {
             .map(str::trim)
             .filter(|line| !line.is_empty() && line.len() <= LONGEST_MASK)
         {
-            if self.masks.len() < MOST_MASKS && !self.masks.iter().any(|mask| mask == line.as_bytes()) {
-                self.masks.push(line.as_bytes().to_vec());
-                self.longest_mask = self.longest_mask.max(line.len());
+            if self.named < MOST_MASKS {
+                self.named += 1;
+                self.hide_line(line);
             }
         }
     }

@@ -5,25 +5,29 @@
 //! | `programs` | where programs are, and what of this process's environment they get |
 //! | `environment` | the variables of one attempt |
 //! | `workspace` | the folders of one attempt |
+//! | `folder` | folders whose content is hostile: made, read and removed without following a link |
 //! | `lines`, `drain` | what a program prints, as lines, handed on without letting them pile up |
+//! | `sandbox` | what is in force of what jobs are kept from |
 //! | `outcome` | what its end means for the attempt |
 //!
 //! Not here: the store, and the API. A worker on another machine has no store.
 
 mod drain;
 mod environment;
+mod folder;
 mod lines;
 mod outcome;
 mod programs;
-mod time;
+mod sandbox;
 mod workspace;
 
 pub(crate) use drain::{Sink, drain};
 pub(crate) use environment::Variables;
+pub(crate) use folder::remove_tree;
 #[cfg(fuzzing)]
 pub(crate) use lines::invariants;
-pub(crate) use lines::{Line, Lines, Reading};
+pub(crate) use lines::{LONGEST_MASK, Line, Lines, Reading};
 pub(crate) use outcome::{Runner, ending};
 pub(crate) use programs::{Programs, SHELLS};
-pub(crate) use time::{chance, now, timestamp};
+pub(crate) use sandbox::check_sandbox;
 pub(crate) use workspace::{Workspace, check_name, left_behind};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::{Fault, FaultCode, JobStatus, ProcessEnd};
-use crate::process::{Exit, Outcome, StopCause, signal_name};
+use crate::process::{Ended, Exit, Limits, Outcome, StopCause, signal_name};
 
 /// Who ran it, for the sentences that people read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) fn ending(outcome: &Outcome, timeout: Duration, runner: Runner) -> Op
             };
             let (status, fault) = match ended.stopped {
                 Some(cause) => stopped(cause, timeout, runner),
-                None => by_itself(ended.exit, runner),
+                None => by_itself(ended, runner),
             };
             (status, end, fault)
         }
@@ -71,25 +71,66 @@ pub(crate) fn ending(outcome: &Outcome, timeout: Duration, runner: Runner) -> Op
     Some(Ending { status, end, fault })
 }
 
-fn by_itself(exit: Exit, runner: Runner) -> (JobStatus, Option<Fault>) {
-    match exit {
-        Exit::Code(0) => (JobStatus::Completed, None),
-        Exit::Code(code) => (
-            JobStatus::Failed,
-            Some(Fault::new(
-                FaultCode::ExitCode,
-                format!("exited with code {code}"),
-            )),
-        ),
-        Exit::Signal(signal) => {
-            let message = format!(
-                "ended by {}, which the {} did not send",
-                signal_name(signal),
-                runner.word()
-            );
-            (JobStatus::Failed, Some(Fault::new(FaultCode::Signalled, message)))
+fn by_itself(ended: &Ended, runner: Runner) -> (JobStatus, Option<Fault>) {
+    let limit = limit_that_ended(ended);
+    let (code, message) = match (ended.exit, limit) {
+        (Exit::Code(0), _) => return (JobStatus::Completed, None),
+        (Exit::Code(code), None) => (FaultCode::ExitCode, format!("exited with code {code}")),
+        (Exit::Code(code), Some(limit)) => {
+            // A shell says by its code which signal ended what it ran.
+            let message = format!("exited with code {code}, which says that a program of it {limit}");
+            (FaultCode::ExitCode, message)
         }
+        (Exit::Signal(signal), Some(limit)) => (
+            FaultCode::Signalled,
+            format!("{limit}, and was ended by {}", signal_name(signal)),
+        ),
+        (Exit::Signal(signal), None) => {
+            let (name, runner) = (signal_name(signal), runner.word());
+            let memory = if signal == SIGKILL {
+                "; the system does so where memory runs out"
+            } else {
+                ""
+            };
+            let message = format!("ended by {name}, which the {runner} did not send{memory}");
+            (FaultCode::Signalled, message)
+        }
+    };
+    (JobStatus::Failed, Some(Fault::new(code, message)))
+}
+
+const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
+const SIGXFSZ: i32 = 25;
+
+/// What a shell adds to the number of the signal that ended what it ran.
+const BY_SIGNAL: i32 = 128;
+
+/// Which limit of the settings ended a program, where one did.
+fn limit_that_ended(ended: &Ended) -> Option<String> {
+    let signal = match ended.exit {
+        Exit::Signal(signal) => signal,
+        Exit::Code(code) => code - BY_SIGNAL,
+    };
+    let Limits {
+        cpu_seconds,
+        file_size,
+        ..
+    } = ended.limits;
+    let used = (ended.usage.user + ended.usage.system).as_secs();
+    match (signal, cpu_seconds, file_size) {
+        (SIGXCPU, Some(limit), _) => Some(used_up(limit)),
+        // One that does not end at the first signal is killed at the second limit.
+        (SIGKILL, Some(limit), _) if used >= limit => Some(used_up(limit)),
+        (SIGXFSZ, _, Some(limit)) => Some(format!(
+            "wrote more than the {limit} bytes that a file may have (--job-file-size)"
+        )),
+        _ => None,
     }
+}
+
+fn used_up(limit: u64) -> String {
+    format!("used up its processor time of {limit} seconds (--job-cpu-seconds)")
 }
 
 fn stopped(cause: StopCause, timeout: Duration, runner: Runner) -> (JobStatus, Option<Fault>) {

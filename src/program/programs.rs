@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::process::RunAs;
+
 /// The variables of the server's own environment that jobs get too: what a program needs to find others, to speak
 /// the user's language and to know the time. Nothing that may hold a secret.
-const PASSED_ON: [&str; 9] = [
-    "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL",
+const PASSED_ON: [&str; 8] = [
+    "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "SHELL",
 ];
 
 /// Where the AWS command line looks for whom to be; handed to its jobs alone.
@@ -29,8 +31,8 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// From the environment that this process was started with.
-    pub(crate) fn of_process() -> Self {
+    /// From the environment that this process was started with, for jobs that run as this user, or as the server's own.
+    pub(crate) fn of_process(run_as: Option<&RunAs>) -> Self {
         let mut programs = Self {
             base: Vec::new(),
             aws: Vec::new(),
@@ -46,6 +48,18 @@ impl Programs {
             } else if text.starts_with(AWS_PREFIX) {
                 programs.aws.push((name, value));
             }
+        }
+        if let Some(user) = run_as {
+            // The server's home is not for others, and programs that look for one of their own fail on it.
+            const OF_THE_USER: [&str; 4] = ["HOME", "USER", "LOGNAME", "SHELL"];
+            programs
+                .base
+                .retain(|(name, _)| !OF_THE_USER.iter().any(|own| name == own));
+            programs.base.extend([
+                ("HOME".into(), user.home.clone().into_os_string()),
+                ("USER".into(), user.name.clone().into()),
+                ("LOGNAME".into(), user.name.clone().into()),
+            ]);
         }
         if !programs.base.iter().any(|(name, _)| name == "PATH") {
             programs.base.push(("PATH".into(), programs.path.clone()));

@@ -3,10 +3,14 @@
 //! A job without `workingDir` gets a folder of its own below `.jobs`, removed when the attempt has ended. A
 //! `workingDir` is made where it is not there, and kept: it is how jobs hand files to each other.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Component, Path, PathBuf};
 
+use super::folder::{make_below, open_plain, remove_tree};
 use crate::domain::JobId;
+use crate::process::RunAs;
 
 /// Holds what belongs to single jobs; no `workingDir` may begin with a dot, so none can reach it.
 const JOBS: &str = ".jobs";
@@ -69,36 +73,61 @@ pub(crate) struct Workspace {
     own: PathBuf,
     /// Where the process starts.
     pub(crate) current_dir: PathBuf,
+    /// For what nobody needs once the attempt has ended.
+    pub(crate) scratch: PathBuf,
     /// The file that the job may write its output to.
     pub(crate) output: PathBuf,
 }
 
 impl Workspace {
-    /// Makes the folders; without `working_dir`, the program starts in one of its own.
-    pub(crate) fn make(root: &Path, job: JobId, attempt: u32, working_dir: Option<&str>) -> io::Result<Self> {
+    /// Makes the folders, for `owner` where jobs run as another user; without `working_dir`, the program starts in one of
+    /// its own.
+    pub(crate) fn make(
+        root: &Path,
+        job: JobId,
+        attempt: u32,
+        working_dir: Option<&str>,
+        owner: Option<&RunAs>,
+    ) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
-        let own = root.join(JOBS).join(format!("{job}-{attempt}"));
-        std::fs::create_dir_all(&own)?;
-        let current_dir = match working_dir {
-            None => {
-                let dir = own.join("work");
-                std::fs::create_dir_all(&dir)?;
-                dir
+        let jobs = root.join(JOBS);
+        std::fs::create_dir_all(&jobs)?;
+        let own = jobs.join(format!("{job}-{attempt}"));
+        // No job can write to what holds these, so none can put anything else in their place.
+        let (work, scratch) = (own.join("work"), own.join("tmp"));
+        DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
+        for folder in [&work, &scratch] {
+            DirBuilder::new().recursive(true).create(folder)?;
+        }
+        if let Some(user) = owner {
+            for folder in [&own, &work, &scratch] {
+                chown(folder, Some(user.uid), Some(user.gid))?;
             }
+        }
+        let current_dir = match working_dir {
+            None => work,
             Some(name) => {
                 check_name(&root, name)
                     .map_err(|message| io::Error::new(io::ErrorKind::PermissionDenied, message))?;
-                let dir = root.join(name);
-                std::fs::create_dir_all(&dir)?;
-                inside(&root, &dir)?
+                make_below(&root, Path::new(name), owner)?
             }
         };
         Ok(Self {
             output: own.join("output.json"),
             current_dir,
+            scratch,
             own,
         })
+    }
+
+    /// The folders that the job may write.
+    pub(crate) fn writable(&self) -> Vec<PathBuf> {
+        if self.current_dir.starts_with(&self.own) {
+            vec![self.own.clone()]
+        } else {
+            vec![self.current_dir.clone(), self.own.clone()]
+        }
     }
 
     /// What the job handed back: the JSON in its output file, or none where it wrote nothing.
@@ -108,16 +137,13 @@ impl Workspace {
     /// One sentence that says why the file is no output.
     pub(crate) fn read_output(&self) -> Result<Option<serde_json::Value>, String> {
         use std::io::Read;
-        // The job may have put anything there, even a pipe that blocks whoever opens it.
-        let Ok(found) = std::fs::symlink_metadata(&self.output) else {
-            return Ok(None);
+        // The job may have put anything there: a link to what the server alone may read, or a pipe that blocks.
+        let file = match open_plain(&self.output) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(format!("the output cannot be read: {error}")),
         };
-        if !found.is_file() {
-            return Err("the output is no plain file".to_owned());
-        }
         let mut text = Vec::new();
-        let file = std::fs::File::open(&self.output)
-            .map_err(|error| format!("the output cannot be read: {error}"))?;
         file.take(LONGEST_OUTPUT + 1)
             .read_to_end(&mut text)
             .map_err(|error| format!("the output cannot be read: {error}"))?;
@@ -134,9 +160,7 @@ impl Workspace {
 
     /// Removes what belongs to the attempt alone.
     pub(crate) fn remove(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.own)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove_tree(&self.own) {
             tracing::warn!(path = %self.own.display(), error = %error, "a job's folder was left behind");
         }
     }

@@ -7,12 +7,13 @@
 //!
 //! It listens before the store is open, so that whoever deploys it sees what it waits for.
 
+mod access;
 mod connections;
 mod job_log;
 mod routes;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,15 +22,19 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::{Authenticator, TokenFile};
 use crate::config::{Allow, Config};
 use crate::domain::JobKind;
-use crate::executor::{Executor, Options, Secret, StartError};
+use crate::executor::{Executor, Options, Secret, SecretSources, StartError};
+use crate::failpoint::failpoint;
 use crate::graphql;
 use crate::http::{
     GuardConfig, SchemaShape, TransportConfig, TransportHandle, graphql_routes, with_outer_layers,
 };
+use crate::store::Trouble;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Metrics, chain};
+use access::Doorman;
 
 /// Pauses between tries to open a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -44,6 +49,7 @@ const TASK_GRACE: Duration = Duration::from_secs(10);
 /// What there is once the store is open.
 struct Live {
     executor: Executor,
+    doorman: Doorman,
     routes: Router,
     transport: TransportHandle,
 }
@@ -53,8 +59,16 @@ struct Live {
 struct Shared {
     live: Arc<OnceLock<Live>>,
     metrics: Metrics,
+    /// What kept the store from being opened at the last try.
+    trouble: Arc<Mutex<Option<Trouble>>>,
     /// Cancelled when the shutdown begins: not ready any more.
     closing: CancellationToken,
+}
+
+impl Shared {
+    fn trouble(&self) -> Option<Trouble> {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Serves until SIGTERM or SIGINT. A second signal ends running jobs at once.
@@ -81,9 +95,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shared = Shared {
         live: Arc::default(),
         metrics,
+        trouble: Arc::default(),
         closing: CancellationToken::new(),
     };
-    let app = with_outer_layers(routes::routes(shared.clone()), guard(&config));
+    let app = with_outer_layers(routes::routes(shared.clone()), guard(&config, &shared));
     let closing = shared.closing.clone();
     let bounds = connections::Bounds {
         connections: config.limits.max_connections,
@@ -104,6 +119,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
 
     tracing::info!("shutting down");
+    failpoint!("shutdown.begun");
     shared.closing.cancel();
     let live = shared.live.get();
     let rests = async {
@@ -134,6 +150,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             "connections are still open and are dropped"
         );
     }
+    failpoint!("shutdown.drained");
     let grace = config.server.shutdown_grace + config.jobs.cancel_grace + TASK_GRACE;
     let shutdown = supervisor.shutdown(grace);
     tokio::pin!(shutdown);
@@ -147,19 +164,36 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             shutdown.await;
         }
     }
+    failpoint!("shutdown.ended");
     tracing::info!("ended");
     ended
 }
 
 /// Opens the store, and then waits for a task to fail.
 async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<()> {
-    let executor = open(config, supervisor).await?;
+    let executor = open(config, shared, supervisor).await?;
     let limits = graphql::Limits {
         max_depth: config.limits.max_query_depth,
         max_cost: config.limits.max_query_cost,
         max_aliases: config.limits.max_aliases,
         max_page_size: config.limits.max_page_size,
     };
+    let tokens = executor.tokens();
+    if tokens.is_required() && !tokens.any_valid() {
+        let listen = config.server.listen;
+        if !listen.ip().to_canonical().is_loopback() {
+            anyhow::bail!(
+                "others can reach {listen}, and there the server starts only with tokens, since whoever reaches it runs \
+                 programs: make one with `runql token create`, or take a loopback address such as 127.0.0.1:{}",
+                listen.port(),
+            );
+        }
+        tracing::warn!("no token is valid, so nobody is let in: `runql token create` makes one");
+    }
+    let doorman = Doorman::new(
+        Authenticator::new(tokens.clone()),
+        &config.server.access.trusted_proxies,
+    );
     let schema = graphql::build(executor.clone(), limits);
     let shape = SchemaShape::from_sdl(&graphql::sdl()).context("the schema cannot be read back")?;
     let transport = TransportConfig {
@@ -169,6 +203,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         max_subscriptions: config.limits.max_listeners,
         max_subscriptions_per_connection: config.limits.max_listeners_per_connection,
         shape: Arc::new(shape),
+        on_connect: doorman.on_connect(),
         ..TransportConfig::default()
     };
     let (api, transport) = graphql_routes(schema, transport, shared.closing.clone());
@@ -178,6 +213,7 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
         .live
         .set(Live {
             executor,
+            doorman,
             routes,
             transport,
         })
@@ -190,23 +226,25 @@ async fn run(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> a
 }
 
 /// Opens the store; while it is away, says so and tries again.
-async fn open(config: &Config, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
+async fn open(config: &Config, shared: &Shared, supervisor: &mut Supervisor) -> anyhow::Result<Executor> {
     let mut pause = FIRST_PAUSE;
+    let options = options(config)?;
     loop {
-        let error: StartError = match Executor::start(options(config), supervisor).await {
+        let error: StartError = match Executor::start(options.clone(), supervisor).await {
             Ok(executor) => return Ok(executor),
             Err(error) => error,
         };
-        if !error.is_unavailable() {
+        let Some(trouble) = error.trouble() else {
             return Err(error.into());
-        }
+        };
+        *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         tracing::warn!(error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "the store is away");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config) -> anyhow::Result<Options> {
     let kinds = [
         (Allow::Exec, JobKind::Exec),
         (Allow::Shell, JobKind::Shell),
@@ -218,7 +256,9 @@ fn options(config: &Config) -> Options {
         .map(|(_, kind)| kind)
         .collect();
     let database_url = config.storage.database_url.with_password().to_owned();
-    Options {
+    let file = config.server.access.tokens_file.as_deref();
+    Ok(Options {
+        sandbox: config.sandbox().map_err(anyhow::Error::msg)?,
         pipelines_dir: config.scripts.pipelines_dir.clone(),
         interpreters: config.scripts.interpreters(),
         agents: config.scripts.agents(),
@@ -236,19 +276,29 @@ fn options(config: &Config) -> Options {
         queue_limit: config.jobs.queue_limit,
         max_waiting: config.limits.max_listeners,
         retention: config.storage.retention,
+        audit_retention: config.storage.audit_retention,
+        tokens: file.map(TokenFile::read).transpose()?,
+        programs: (!config.scripts.allow_programs.is_empty())
+            .then(|| config.scripts.allow_programs.iter().cloned().collect()),
+        secrets: SecretSources {
+            dir: config.scripts.secrets_dir.clone(),
+            variables: config.scripts.secret_env.clone(),
+        },
+        require_tokens: !config.server.listen.ip().to_canonical().is_loopback(),
         database_url: Secret(database_url),
         ..Options::new(
             String::new(),
             config.scripts.scripts_dir.clone(),
             config.storage.work_dir(),
         )
-    }
+    })
 }
 
-fn guard(config: &Config) -> GuardConfig {
+fn guard(config: &Config, shared: &Shared) -> GuardConfig {
+    let live = Arc::clone(&shared.live);
     GuardConfig {
-        // There are no tokens yet, so nothing else tells a foreign web page from the person at this machine.
-        check_host_and_origin: true,
+        // Without tokens nothing else tells a foreign web page from the person at this machine.
+        check_host_and_origin: Arc::new(move || live.get().is_none_or(|live| !live.doorman.is_required())),
         allowed_hosts: config.server.access.allowed_hosts.clone(),
         allowed_origins: config.server.access.allowed_origins.clone(),
     }

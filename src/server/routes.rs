@@ -1,5 +1,7 @@
 //! The routes that are there from the first moment, and the gate to those that need the store.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -9,11 +11,17 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::Shared;
-use crate::domain::JobStatus;
+use super::access::may_not_read;
+use crate::domain::{JobStatus, Scope};
+use crate::executor::Condition;
 use crate::http::{ErrorCode, error_response};
+use crate::store::Trouble;
 use crate::telemetry::chain;
 use crate::telemetry::metrics::{set_jobs, set_listeners, set_store_bytes};
 use crate::{graphiql, graphql};
+
+/// How long `/metrics` waits for the store's figures.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn routes(shared: Shared) -> Router {
     Router::new()
@@ -36,96 +44,105 @@ pub(super) fn routes(shared: Shared) -> Router {
 }
 
 /// Lets a request through once the store is open.
-async fn gate(State(shared): State<Shared>, request: Request) -> Response {
+async fn gate(State(shared): State<Shared>, mut request: Request) -> Response {
     match shared.live.get() {
-        Some(live) => match live.routes.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+        Some(live) => match live.doorman.admit(&mut request).await {
+            Err(refusal) => refusal,
+            // What a field of the API needs is for the schema to say; beside it there is only reading.
+            Ok(Some(caller)) if request.uri().path() != "/graphql" && !caller.scopes.has(Scope::Read) => {
+                may_not_read()
+            }
+            Ok(_) => match live.routes.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
         },
         None => {
             let message = "the server waits for its store; /ready tells when it is there";
-            let mut response =
-                error_response(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("2"));
-            response
+            error_response(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
         }
     }
 }
 
-/// Whether the process lives and its store answers, with the figures that a person looks at first.
+/// Whether the process lives and its store can be used, with the figures that a person looks at first.
 async fn health(State(shared): State<Shared>) -> Response {
     let version = env!("CARGO_PKG_VERSION");
     let Some(live) = shared.live.get() else {
-        let body = json!({ "status": "UNHEALTHY", "version": version, "database": { "connected": false } });
+        let body = json!({
+            "status": Condition::Unhealthy.as_str(),
+            "version": version,
+            "database": { "connected": false, "problem": shared.trouble().map(Trouble::as_str) },
+        });
         return answer(StatusCode::SERVICE_UNAVAILABLE, body);
     };
     let executor = &live.executor;
+    let found = executor.examine().await;
     let pool = executor.pool();
-    let checked = async {
-        let latency = executor.reader().ping().await?;
-        let counts = executor.reader().status_counts(None).await?;
-        Ok::<_, crate::store::StoreError>((latency, counts))
+    let status = match found.condition {
+        Condition::Healthy | Condition::Degraded => StatusCode::OK,
+        Condition::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     };
-    match checked.await {
-        Ok((latency, counts)) => answer(
-            StatusCode::OK,
-            json!({
-                "status": "HEALTHY",
-                "version": version,
-                "uptimeMs": u64::try_from(executor.uptime().as_millis()).unwrap_or(u64::MAX),
-                "database": { "connected": true, "latencyMs": latency.as_secs_f64() * 1e3 },
-                "workers": { "running": pool.running, "size": pool.size },
-                "queue": {
-                    "pending": counts.of(JobStatus::Pending),
-                    "running": counts.of(JobStatus::Running),
-                },
-            }),
-        ),
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "the store does not answer");
-            let body =
-                json!({ "status": "UNHEALTHY", "version": version, "database": { "connected": false } });
-            answer(StatusCode::SERVICE_UNAVAILABLE, body)
-        }
-    }
+    let body = json!({
+        "status": found.condition.as_str(),
+        "version": version,
+        "uptimeMs": u64::try_from(executor.uptime().as_millis()).unwrap_or(u64::MAX),
+        "database": {
+            "connected": found.database.is_ok(),
+            "latencyMs": found.database.ok().map(|latency| latency.as_secs_f64() * 1e3),
+            "problem": found.database.err().map(Trouble::as_str),
+        },
+        "workers": { "running": pool.running, "size": pool.size },
+        "queue": {
+            "pending": found.queue.of(JobStatus::Pending),
+            "running": found.queue.of(JobStatus::Running),
+        },
+    });
+    answer(status, body)
 }
 
 /// Whether to send requests here.
 async fn ready(State(shared): State<Shared>) -> Response {
-    let not_ready = |reason: &str| {
+    let not_ready = |reason: String| {
         answer(
             StatusCode::SERVICE_UNAVAILABLE,
             json!({ "ready": false, "reason": reason }),
         )
     };
     if shared.closing.is_cancelled() {
-        return not_ready("the server is shutting down");
+        return not_ready("the server is shutting down".to_owned());
     }
     let Some(live) = shared.live.get() else {
-        return not_ready("the store is not open yet");
+        return not_ready(match shared.trouble() {
+            Some(trouble) => format!("the store is not open yet: {trouble}"),
+            None => "the store is not open yet".to_owned(),
+        });
     };
-    match live.executor.reader().ping().await {
+    match live.executor.check_database().await {
         Ok(_) => answer(StatusCode::OK, json!({ "ready": true })),
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "the store does not answer");
-            not_ready("the store does not answer")
-        }
+        Err(trouble) => not_ready(trouble.to_string()),
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
+async fn metrics(State(shared): State<Shared>, mut request: Request) -> Response {
     if let Some(live) = shared.live.get() {
+        match live.doorman.admit(&mut request).await {
+            Err(refusal) => return refusal,
+            Ok(Some(caller)) if caller.scopes.has(Scope::Read) => {}
+            Ok(_) => return may_not_read(),
+        }
         set_listeners(live.transport.open_sockets(), live.transport.open_subscriptions());
         let reader = live.executor.reader();
-        match tokio::try_join!(reader.status_counts(None), reader.size_bytes()) {
-            Ok((counts, bytes)) => {
+        let figures = async { tokio::try_join!(reader.status_counts(None), reader.size_bytes()) };
+        // What this server counts by itself is worth showing all the more where the store does not answer.
+        match tokio::time::timeout(PATIENCE, figures).await {
+            Ok(Ok((counts, bytes))) => {
                 set_jobs(&counts);
                 set_store_bytes(bytes);
             }
-            // What this server counts by itself is worth showing all the more.
-            Err(error) => tracing::warn!(error = %chain(&error), "the store's figures cannot be read"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %chain(&error), "the store's figures cannot be read")
+            }
+            Err(_) => tracing::warn!("the store's figures take too long"),
         }
     }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

@@ -95,7 +95,7 @@ impl CleanupFilter {
     }
 
     /// How many jobs it would delete.
-    pub(super) async fn count(&self, db: &sea_orm::DatabaseConnection) -> Result<u64, StoreError> {
+    pub(super) async fn count(&self, db: &impl sea_orm::ConnectionTrait) -> Result<u64, StoreError> {
         Ok(job::Entity::find().filter(self.condition()).count(db).await?)
     }
 }

@@ -1,20 +1,24 @@
 //! Opening the store: connections, migrations, and the lock that keeps a SQLite file to one server.
 
-use std::fs::{File, TryLockError};
-use std::path::PathBuf;
+use std::fs::File;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{AssertSqlSafe, Executor as _};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr};
 
 use uuid::Uuid;
 
+use super::bounded::{Bounded, Distrust};
+use super::condition::Condition;
 use super::error::StoreError;
-use super::no_delay;
+use super::file;
 use super::read::Reader;
+use super::sockets;
 use super::writer::Writer;
 use crate::domain::Changes;
+use crate::failpoint::failpoint;
 
 /// Which database a store lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +36,14 @@ pub struct StoreOptions {
     pub url: String,
     /// Connections that read at once.
     pub readers: u32,
-    /// How long to wait for a connection before the store counts as away.
+    /// How long to wait for a connection before the store counts as away; on Postgres each statement of a write may
+    /// take as long before it counts as lost.
     pub acquire_timeout: Duration,
+    /// How long Postgres bears a transaction of this node that says nothing, as that of a frozen one: the locks that it
+    /// holds stop all others, so it must be well below the lease that those have to renew.
+    pub silence: Duration,
+    /// How long a question may take on Postgres before its connection counts as lost.
+    pub read_timeout: Duration,
 }
 
 impl StoreOptions {
@@ -44,6 +54,8 @@ impl StoreOptions {
             url: url.into(),
             readers: 8,
             acquire_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -61,6 +73,11 @@ pub enum OpenError {
         "another server uses {0}: a SQLite file serves one server; stop that one, name another file, or use Postgres for many nodes"
     )]
     InUse(String),
+    /// The SQLite file has two names, and a server at each would not know of the other.
+    #[error(
+        "{0} has more than one name (hard links), and SQLite would keep a log by each of them: remove the others, or copy the file with `runql backup`"
+    )]
+    Linked(String),
     /// The lock file beside the SQLite file cannot be made.
     #[error("the lock file {path} cannot be used")]
     Lock {
@@ -87,6 +104,7 @@ pub struct Store {
     reader: Reader,
     backend: Backend,
     node: Uuid,
+    condition: Condition,
     pools: [DatabaseConnection; 2],
     /// Held, not read: the operating system lets go of the lock when the process ends, however it ends.
     _lock: Option<File>,
@@ -105,16 +123,67 @@ impl Store {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         let backend = backend_of(&options.url)?;
         let lock = match backend {
-            Backend::Sqlite => Some(lock_file(&options.url)?),
+            Backend::Sqlite => Some(file::lock(&options.url)?),
             Backend::Postgres => None,
         };
-        let write = connect(options, backend, 1).await.map_err(StoreError::from)?;
-        migrate(&write).await?;
-        let read = connect(options, backend, options.readers)
-            .await
-            .map_err(StoreError::from)?;
+        Self::open_locked(options, backend, lock, on_commit).await
+    }
+
+    /// Opens the store for a command that may run beside a server, with the writer's own work, which somebody must run.
+    /// It is migrated only where no server is there: a server has done it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; [`OpenError::InUse`] where the server that is there is of an older version.
+    pub async fn open_beside(
+        options: &StoreOptions,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let backend = backend_of(&options.url)?;
+        let lock = match backend {
+            Backend::Sqlite => file::lock(&options.url).map(Some),
+            Backend::Postgres => Ok(None),
+        };
+        let lock = match lock {
+            Err(in_use @ OpenError::InUse(_)) => {
+                let look = connect(options, backend, 1, None, &Distrust::default()).await;
+                let look = look.map_err(StoreError::from)?;
+                let missing = missing(&look).await;
+                // It is closed in any case; how is of no interest.
+                let _ = look.close().await;
+                if missing? {
+                    return Err(in_use);
+                }
+                None
+            }
+            lock => lock?,
+        };
+        Self::open_locked(options, backend, lock, |_| {}).await
+    }
+
+    async fn open_locked(
+        options: &StoreOptions,
+        backend: Backend,
+        lock: Option<File>,
+        on_commit: impl Fn(Changes) + Send + Sync + 'static,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
+        migrate(options, backend).await?;
+        let (write, wait) = match backend {
+            Backend::Sqlite => (1, None),
+            // Only one writes at a time; the others are for when a lost one hangs at its end.
+            Backend::Postgres => (3, Some(options.acquire_timeout)),
+        };
+        let write = open_pool(options, backend, write, wait).await?;
+        let wait = wait.map(|_| options.read_timeout);
+        let read = open_pool(options, backend, options.readers, wait).await?;
         let node = Uuid::now_v7();
-        let (writer, work) = Writer::new(write.clone(), node, Box::new(on_commit));
+        let condition = Condition::default();
+        let (writer, work) = Writer::new(
+            write.clone(),
+            node,
+            Box::new(on_commit),
+            condition.clone(),
+            options.acquire_timeout,
+        );
         let reader = Reader::new(read.clone());
         Ok((
             Self {
@@ -122,7 +191,8 @@ impl Store {
                 reader,
                 backend,
                 node,
-                pools: [write, read],
+                condition,
+                pools: [write.inner().clone(), read.inner().clone()],
                 _lock: lock,
             },
             work,
@@ -153,6 +223,11 @@ impl Store {
         self.node
     }
 
+    /// What the writer says of the database.
+    pub(super) const fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
     /// The connection that listens for other nodes' hints.
     pub(super) const fn pool(&self) -> &DatabaseConnection {
         &self.pools[1]
@@ -168,7 +243,7 @@ impl Store {
     }
 }
 
-fn backend_of(url: &str) -> Result<Backend, OpenError> {
+pub(super) fn backend_of(url: &str) -> Result<Backend, OpenError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Backend::Postgres)
     } else if url.starts_with("sqlite:") && !url.contains(":memory:") {
@@ -184,41 +259,27 @@ fn backend_of(url: &str) -> Result<Backend, OpenError> {
     }
 }
 
-/// The file of a SQLite address.
-pub(crate) fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let rest = url.strip_prefix("sqlite:")?;
-    let rest = rest.strip_prefix("//").unwrap_or(rest);
-    Some(PathBuf::from(rest.split('?').next().unwrap_or(rest)))
-}
-
-fn lock_file(url: &str) -> Result<File, OpenError> {
-    let database = sqlite_path(url).ok_or_else(|| OpenError::Address(url.to_owned()))?;
-    let mut path = database.clone().into_os_string();
-    path.push(".lock");
-    let shown = PathBuf::from(&path).display().to_string();
-    let failed = |source| OpenError::Lock {
-        path: shown.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(database.display().to_string())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
 /// Where Postgres listens that is not told otherwise.
 const POSTGRES_PORT: u16 = 5432;
+
+/// Opens a pool whose statements have a bound, where there is one.
+async fn open_pool(
+    options: &StoreOptions,
+    backend: Backend,
+    connections: u32,
+    bound: Option<Duration>,
+) -> Result<Bounded<DatabaseConnection>, StoreError> {
+    let distrust = Distrust::default();
+    let pool = connect(options, backend, connections, bound, &distrust).await?;
+    Ok(Bounded::new(pool, bound, distrust))
+}
 
 async fn connect(
     options: &StoreOptions,
     backend: Backend,
     connections: u32,
+    bound: Option<Duration>,
+    distrust: &Distrust,
 ) -> Result<DatabaseConnection, DbErr> {
     let mut wanted = ConnectOptions::new(options.url.clone());
     wanted
@@ -226,14 +287,19 @@ async fn connect(
         .min_connections(1)
         .acquire_timeout(options.acquire_timeout)
         .connect_timeout(options.acquire_timeout)
+        // A ping before each use costs half of a local read; what is idle for long is asked below.
+        .test_before_acquire(false)
         .sqlx_logging(false);
     match backend {
         Backend::Sqlite => {
-            // A ping before each use costs half of a local read and tells nothing: the file does not go away.
             wanted
-                .test_before_acquire(false)
                 .idle_timeout(None::<Duration>)
                 .max_lifetime(None::<Duration>);
+            let distrust = distrust.clone();
+            wanted.map_sqlx_sqlite_pool_opts(move |pool| {
+                let distrust = distrust.clone();
+                pool.after_release(move |_, _| Box::pin(std::future::ready(Ok(distrust.is_whole()))))
+            });
             wanted.map_sqlx_sqlite_opts(|sqlite| {
                 sqlite
                     .create_if_missing(true)
@@ -248,17 +314,28 @@ async fn connect(
             });
         }
         Backend::Postgres => {
-            wanted
-                .test_before_acquire_if_idle_for(Duration::from_secs(10))
-                .set_application_name("runql");
+            wanted.set_application_name("runql");
             let url = url::Url::parse(&options.url).ok();
             let port = url.and_then(|url| url.port()).unwrap_or(POSTGRES_PORT);
+            let session = session_settings(bound, options.silence);
+            let distrust = distrust.clone();
             wanted.map_sqlx_postgres_pool_opts(move |pool| {
-                pool.after_connect(move |_, _| {
-                    if let Err(error) = no_delay::send_at_once(port) {
-                        tracing::debug!(error = %error, "large statements wait for acknowledgements");
+                let session = session.clone();
+                let (before, after) = (distrust.clone(), distrust.clone());
+                pool.after_connect(move |connection, _| {
+                    if let Err(error) = sockets::set_up(port) {
+                        tracing::debug!(error = %error, "the sockets to the database cannot be set up");
                     }
-                    Box::pin(std::future::ready(Ok(())))
+                    let session = session.clone();
+                    Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(|_| ()) })
+                })
+                .before_acquire(move |connection, meta| {
+                    let distrust = before.clone();
+                    Box::pin(async move { distrust.before_use(connection, meta.idle_for).await })
+                })
+                .after_release(move |connection, _| {
+                    let distrust = after.clone();
+                    Box::pin(async move { distrust.after_use(connection).await })
                 })
             });
         }
@@ -266,12 +343,39 @@ async fn connect(
     Database::connect(wanted).await
 }
 
+/// What the server is to do with a session whose client went away without a word. Within a transaction it may hold the
+/// lock that every other node waits for, and by itself Postgres would notice after hours.
+fn session_settings(bound: Option<Duration>, silence: Duration) -> String {
+    let statement = bound.map_or(0, |bound| bound.as_millis());
+    let silence = silence.as_millis().max(1);
+    format!(
+        "SET statement_timeout = {statement};
+         SET idle_in_transaction_session_timeout = {silence};
+         SET tcp_keepalives_idle = 10;
+         SET tcp_keepalives_interval = 3;
+         SET tcp_keepalives_count = 3;
+         SET tcp_user_timeout = 10000"
+    )
+}
+
 /// The lock under which one node at a time migrates.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(3145)";
 const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(3145)";
 
-/// Applies what is missing. The pool has one connection, so the session's lock and the migrations share it.
-async fn migrate(db: &DatabaseConnection) -> Result<(), OpenError> {
+/// Applies what is missing, over one connection of its own: the session's lock and the migrations share it, and a
+/// migration may take its time.
+async fn migrate(options: &StoreOptions, backend: Backend) -> Result<(), OpenError> {
+    let pool = connect(options, backend, 1, None, &Distrust::default())
+        .await
+        .map_err(StoreError::from)?;
+    let migrated = migrate_over(&pool).await;
+    if let Err(error) = pool.close().await {
+        tracing::debug!(error = %crate::telemetry::chain(&error), "a database pool did not close");
+    }
+    migrated
+}
+
+async fn migrate_over(db: &DatabaseConnection) -> Result<(), OpenError> {
     use sea_orm::ConnectionTrait;
     let postgres = db.get_database_backend() == DbBackend::Postgres;
     if postgres {
@@ -289,19 +393,30 @@ async fn migrate(db: &DatabaseConnection) -> Result<(), OpenError> {
 }
 
 async fn apply(db: &DatabaseConnection) -> Result<(), OpenError> {
-    let known = Migrator::migrations();
     Migrator::install(db).await.map_err(StoreError::from)?;
+    if missing(db).await? {
+        failpoint!("migrate.before");
+        Migrator::up(db, None).await.map_err(StoreError::from)?;
+        failpoint!("migrate.after");
+    }
+    Ok(())
+}
+
+/// Whether migrations are missing.
+async fn missing(db: &DatabaseConnection) -> Result<bool, OpenError> {
     let applied = Migrator::get_migration_models(db)
         .await
         .map_err(StoreError::from)?;
-    if applied
-        .iter()
-        .any(|one| known.iter().all(|ours| ours.name() != one.version))
-    {
+    if has_unknown(applied.iter().map(|one| one.version.as_str())) {
         return Err(OpenError::Newer);
     }
-    if applied.len() < known.len() {
-        Migrator::up(db, None).await.map_err(StoreError::from)?;
-    }
-    Ok(())
+    Ok(applied.len() < Migrator::migrations().len())
+}
+
+/// Whether one of these migrations is not one of ours.
+pub(super) fn has_unknown<'a>(applied: impl IntoIterator<Item = &'a str>) -> bool {
+    let known = Migrator::migrations();
+    applied
+        .into_iter()
+        .any(|version| known.iter().all(|ours| ours.name() != version))
 }

@@ -95,14 +95,26 @@ impl Operation for RenewLeases {
     }
 }
 
+/// Whose leases are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// Those of workers that servers run themselves: a server that starts on a file that only it uses knows that no
+    /// such worker is left.
+    Servers,
+    /// Those of registered workers: a server that runs on a file that only it uses knows that it is there itself, also
+    /// where it could not write for a while.
+    Registered,
+}
+
 /// Ends the attempts whose leases ran out before a moment: their node is gone.
 #[derive(Debug)]
 pub struct ExpireLeases {
     /// Leases until before this moment are over.
     pub before: Timestamp,
-    /// Only those of workers that servers run themselves: a server that starts on a file that only it uses knows
-    /// that no such worker is left.
-    pub internal_only: bool,
+    /// Whose.
+    pub whose: Whose,
     /// When.
     pub now: Timestamp,
     /// 0 to 1, to spread retries.
@@ -123,13 +135,16 @@ impl Operation for ExpireLeases {
 
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Expired, StoreError>> {
         Box::pin(async move {
-            let internal = if self.internal_only {
-                " AND worker_id IN (SELECT id FROM worker WHERE internal)"
-            } else {
-                ""
+            let whose = match self.whose {
+                Whose::All => "",
+                Whose::Servers => " AND worker_id IN (SELECT id FROM worker WHERE internal)",
+                // A plan has no worker.
+                Whose::Registered => {
+                    " AND (worker_id IS NULL OR worker_id NOT IN (SELECT id FROM worker WHERE internal))"
+                }
             };
             let sql = format!(
-                "SELECT * FROM job WHERE status = 'RUNNING' AND lease_until < ?{internal} ORDER BY lease_until LIMIT ?{}",
+                "SELECT * FROM job WHERE status = 'RUNNING' AND lease_until < ?{whose} ORDER BY lease_until LIMIT ?{}",
                 dialect::for_update_skip_locked(tx.backend()),
             );
             let statement = tx.statement(&sql, [self.before.micros().into(), EXPIRED_AT_ONCE.into()]);

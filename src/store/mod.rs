@@ -14,19 +14,27 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `connect`, `no_delay` | opening, migrating, the lock on a SQLite file |
+//! | `connect`, `file`, `sockets` | opening, migrating, the lock on a SQLite file |
+//! | `backup` | a copy of a SQLite file under a running server |
+//! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
-//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*` | the operations |
+//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
+//! | `audit` | who did what, written with what was done |
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
 //! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
 
+mod audit;
+mod backup;
+mod bounded;
 mod cancel;
 mod cleanup;
+mod condition;
 mod connect;
 mod dialect;
 mod error;
 mod events;
+mod file;
 mod insert;
 mod last_line;
 mod lease;
@@ -35,7 +43,6 @@ mod log;
 mod log_codec;
 mod log_read;
 mod moves;
-mod no_delay;
 mod notify;
 #[cfg(test)]
 mod plan_test;
@@ -44,19 +51,24 @@ mod record;
 mod remote;
 mod remote_claim;
 mod remote_report;
+mod sockets;
 mod stats;
 mod steps;
+mod token;
+mod trouble;
 mod tx;
 mod worker;
 mod writer;
 
+pub use audit::{AuditFilter, AuditPage, Audited, DeleteAudit, Note, RecordAudit};
+pub use backup::{BackupError, backup};
 pub use cancel::{CancelJob, Cancelled};
 pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter, MOST_AT_ONCE, Place};
 pub use connect::{Backend, OpenError, Store, StoreOptions};
 pub use error::StoreError;
 pub use events::{EventFilter, EventPage};
 pub use insert::{InsertJobs, InsertRefused, Inserted};
-pub use lease::{ExpireLeases, Expired, Held, PromoteDue, RenewLeases, Renewed};
+pub use lease::{ExpireLeases, Expired, Held, PromoteDue, RenewLeases, Renewed, Whose};
 pub use list::{JobOrder, JobOrderField, JobPage, Keyset, PageRequest};
 pub use log::AppendLog;
 pub use log_codec::{LogChunk, LogEncoder, LogSize};
@@ -69,6 +81,8 @@ pub use remote_claim::ClaimTasks;
 pub use remote_report::{Report, ReportedLine, ReportedResult};
 pub use stats::{Figures, StatsWindow};
 pub use steps::SweepPlans;
+pub use token::{CreateToken, MOST_TOKENS, RevokeToken, RotateToken, TokenFault, TouchTokens};
+pub use trouble::{Away, Trouble};
 pub use tx::Tx;
 pub use worker::{JoinPool, LOCAL_BACKEND, LeavePool, PoolMember};
 pub use writer::{Operation, Writer};

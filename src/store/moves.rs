@@ -344,7 +344,8 @@ pub(super) fn event(job: &Job, step: Step, at: Timestamp, fault: Option<Fault>) 
     }
 }
 
-/// Gives a job back whose process was not started; the attempt is not used up.
+/// Gives a job back whose process was not started; the attempt is not used up. Its number comes again, so the worker is
+/// part of the guard.
 #[derive(Debug)]
 pub struct ReleaseJob {
     /// The job as it was claimed.
@@ -366,12 +367,13 @@ impl Operation for ReleaseJob {
             let statement = tx.statement(
                 "UPDATE job SET status = 'PENDING', wait = 'QUEUED', attempt = ?, updated_at = ?, started_at = NULL,
                     lease_until = NULL, worker_id = NULL
-                 WHERE id = ? AND status = 'RUNNING' AND attempt = ? AND cancel_at IS NULL",
+                 WHERE id = ? AND status = 'RUNNING' AND attempt = ? AND worker_id = ? AND cancel_at IS NULL",
                 [
                     record::number(step.attempt).into(),
                     self.now.micros().into(),
                     job.id.uuid().into(),
                     record::number(job.attempt).into(),
+                    job.worker.map(WorkerId::uuid).into(),
                 ],
             );
             if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{DbBackend, Statement};
+use sea_orm::{DbBackend, SqlxError, Statement};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,8 +17,13 @@ use crate::domain::{Changes, EventSeq, JobId};
 
 const CHANNEL: &str = "runql";
 
-/// Ids in one payload, which may have 8,000 bytes: beyond it the hint says only that something changed.
+/// Ids of each kind in one payload, which may have 8,000 bytes: beyond it the hint says that there were more.
 const IDS_PER_PAYLOAD: usize = 60;
+
+/// A connection that was quiet for so long is asked whether it lives, and how long that may take: nothing is ever sent
+/// over it, so a peer that is gone would not be noticed.
+const QUIET: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first pause after a lost connection; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -98,32 +104,45 @@ async fn session(
     store: &Store,
     on_hint: &impl Fn(Option<Changes>),
     pause: &mut Duration,
-) -> Result<std::convert::Infallible, sea_orm::SqlxError> {
+) -> Result<std::convert::Infallible, SqlxError> {
     let pool = store.pool().get_postgres_connection_pool();
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     *pause = FIRST_PAUSE;
     on_hint(None);
     loop {
-        let notification = match listener.try_recv().await? {
-            Some(notification) => notification,
-            // The connection was lost and is opened again by the next call.
-            None => {
-                on_hint(None);
+        let notification = match tokio::time::timeout(QUIET, listener.try_recv()).await {
+            Ok(received) => match received? {
+                Some(notification) => notification,
+                // The connection was lost, and is a new one.
+                None => {
+                    on_hint(None);
+                    continue;
+                }
+            },
+            Err(_) => {
+                let asked = tokio::time::timeout(PATIENCE, listener.execute("SELECT 1")).await;
+                asked.map_err(|_| SqlxError::Io(std::io::ErrorKind::TimedOut.into()))??;
                 continue;
             }
         };
         match serde_json::from_str::<Payload>(notification.payload()) {
             Ok(payload) if payload.node == store.node() => {}
-            Ok(payload) if payload.more => on_hint(None),
-            Ok(payload) => on_hint(Some(Changes {
-                last_event: payload.last_event.map(EventSeq),
-                jobs: payload.jobs,
-                logs: payload.logs,
-                cancels: payload.cancels,
-                queued: payload.queued,
-                workers: payload.workers,
-            })),
+            Ok(payload) => {
+                let all_cancels = payload.cancels.len() < IDS_PER_PAYLOAD;
+                on_hint(Some(Changes {
+                    last_event: payload.last_event.map(EventSeq),
+                    jobs: payload.jobs,
+                    logs: payload.logs,
+                    cancels: payload.cancels,
+                    queued: payload.queued,
+                    workers: payload.workers,
+                    more: payload.more,
+                }));
+                if !all_cancels {
+                    on_hint(None);
+                }
+            }
             Err(error) => {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a hint of another version was passed over")
             }

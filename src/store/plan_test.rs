@@ -11,6 +11,8 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::bounded::{Bounded, Distrust};
+use super::condition::Condition;
 use super::{
     AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, EventFilter,
     ExpireLeases, InsertJobs, JobOrder, JobOrderField, Keyset, PageRequest, Place, PromoteDue, Reader,
@@ -68,7 +70,14 @@ impl Bench {
         let mut db = raw.clone();
         let record = Arc::clone(&recorded);
         db.set_metric_callback(move |info| record.lock().unwrap().push(info.statement.clone()));
-        let (writer, work) = Writer::new(db.clone(), Uuid::nil(), Box::new(|_| ()));
+        let db = Bounded::new(db, None, Distrust::default());
+        let (writer, work) = Writer::new(
+            db.clone(),
+            Uuid::nil(),
+            Box::new(|_| ()),
+            Condition::default(),
+            Duration::from_secs(5),
+        );
         let mut driven = JoinSet::new();
         driven.spawn(work);
         Self {
@@ -237,7 +246,7 @@ async fn no_hot_write_reads_the_history() {
         bench.assert_uses("promote", "job_due").await;
         let expire = ExpireLeases {
             before: at(99),
-            internal_only: false,
+            whose: super::Whose::All,
             now: at(99),
             jitter: 1.0,
         };

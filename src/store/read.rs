@@ -9,6 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::bounded::Bounded;
 use super::cleanup::CleanupFilter;
 use super::error::StoreError;
 use super::{dialect, record};
@@ -20,11 +21,11 @@ const IDS_AT_ONCE: usize = 500;
 /// Asks the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    pub(super) db: DatabaseConnection,
+    pub(super) db: Bounded<DatabaseConnection>,
 }
 
 impl Reader {
-    pub(super) const fn new(db: DatabaseConnection) -> Self {
+    pub(super) const fn new(db: Bounded<DatabaseConnection>) -> Self {
         Self { db }
     }
 

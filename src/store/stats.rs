@@ -127,7 +127,7 @@ impl Reader {
     /// Reads the jobs of a window one by one: a window's figures are nobody's counter.
     async fn scan(&self, window: &StatsWindow) -> Result<Figures, StoreError> {
         type Row = (String, i64, Option<i64>, Option<i64>);
-        let mut rows = job::Entity::find()
+        let query = job::Entity::find()
             .select_only()
             .columns([
                 job::Column::Status,
@@ -136,11 +136,10 @@ impl Reader {
                 job::Column::FinishedAt,
             ])
             .filter(window.condition())
-            .into_tuple::<Row>()
-            .stream(&self.db)
-            .await?;
+            .into_tuple::<Row>();
+        let mut rows = self.db.within(query.stream(self.db.inner())).await?;
         let mut figures = Figures::default();
-        while let Some((status, run_at, started_at, finished_at)) = rows.try_next().await? {
+        while let Some((status, run_at, started_at, finished_at)) = self.db.within(rows.try_next()).await? {
             let status: JobStatus = status.parse()?;
             figures.counts.add(status, 1);
             if let (Some(started), Some(finished)) = (started_at, finished_at) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entity::{job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
+use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -12,12 +12,14 @@ use sea_orm::{
 
 use uuid::Uuid;
 
+use super::bounded::Bounded;
 use super::error::StoreError;
 use super::steps::{self, Ended};
 use super::{dialect, notify};
 use crate::domain::{
     Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
 };
+use crate::failpoint::failpoint;
 
 /// Rows in one INSERT. Both databases bound the values of a statement, SQLite to 32,766; a job has 45.
 const ROWS_PER_INSERT: usize = 500;
@@ -46,13 +48,14 @@ pub(super) mod metric {
 /// One transaction of the writer. Only operations of the store look inside.
 pub struct Tx {
     node: Uuid,
-    conn: DatabaseTransaction,
+    conn: Bounded<DatabaseTransaction>,
     backend: DbBackend,
     new_jobs: Vec<job::ActiveModel>,
     new_tags: Vec<job_tag::ActiveModel>,
     new_dependencies: Vec<job_dependency::ActiveModel>,
     new_plans: Vec<plan::ActiveModel>,
     new_chunks: Vec<log_chunk::ActiveModel>,
+    new_audit: Vec<audit::ActiveModel>,
     events: Vec<NewEvent>,
     /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
     ended: Vec<Ended>,
@@ -71,7 +74,7 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub(super) fn new(conn: DatabaseTransaction, node: Uuid) -> Self {
+    pub(super) fn new(conn: Bounded<DatabaseTransaction>, node: Uuid) -> Self {
         let backend = conn.get_database_backend();
         Self {
             node,
@@ -82,6 +85,7 @@ impl Tx {
             new_dependencies: Vec::new(),
             new_plans: Vec::new(),
             new_chunks: Vec::new(),
+            new_audit: Vec::new(),
             events: Vec::new(),
             ended: Vec::new(),
             steps_started: BTreeMap::new(),
@@ -95,7 +99,7 @@ impl Tx {
         }
     }
 
-    pub(super) const fn conn(&self) -> &DatabaseTransaction {
+    pub(super) const fn conn(&self) -> &Bounded<DatabaseTransaction> {
         &self.conn
     }
 
@@ -178,6 +182,11 @@ impl Tx {
         self.committed.logs.insert(job);
     }
 
+    /// Leaves a line of the audit log to be written with all others of this transaction.
+    pub(super) fn add_audit(&mut self, row: audit::ActiveModel) {
+        self.new_audit.push(row);
+    }
+
     /// Leaves an event to be numbered and written at the end.
     pub(super) fn add_event(&mut self, event: NewEvent) {
         self.committed.jobs.insert(event.job);
@@ -253,34 +262,53 @@ impl Tx {
         insert_all::<plan::Entity, _>(&self.conn, &mut self.new_plans).await
     }
 
-    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
+    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them. A piece that is there
+    /// already came with a commit whose answer was lost: who wrote it could not know, and writes it again.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
-        insert_all::<log_chunk::Entity, _>(&self.conn, &mut self.new_chunks).await
+        let mut rows = std::mem::take(&mut self.new_chunks);
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            let key = [
+                log_chunk::Column::JobId,
+                log_chunk::Column::Attempt,
+                log_chunk::Column::FirstLine,
+            ];
+            log_chunk::Entity::insert_many(rows)
+                .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
+                .exec_without_returning(&self.conn)
+                .await?;
+            rows = rest;
+        }
+        Ok(())
     }
 
-    /// Writes what was gathered, and commits.
-    pub(super) async fn commit(mut self) -> Result<Changes, CommitError> {
-        self.flush().await.map_err(CommitError::Before)?;
-        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
-            self.conn
-                .execute_raw(hint)
-                .await
-                .map_err(|error| CommitError::Before(error.into()))?;
-        }
+    /// Commits what was flushed.
+    pub(super) async fn commit(self) -> Result<Changes, CommitError> {
         self.conn
             .commit()
             .await
-            .map_err(|error| CommitError::During(error.into()))?;
+            .map_err(|error| CommitError::of(error.into()))?;
         Ok(self.committed)
     }
 
-    async fn flush(&mut self) -> Result<(), StoreError> {
+    /// Writes what was gathered: the last before the commit.
+    pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
+        self.flush_rows().await?;
+        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
+            self.conn.execute_raw(hint).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_rows(&mut self) -> Result<(), StoreError> {
         self.flush_jobs().await?;
         if !(self.ended.is_empty() && self.steps_started.is_empty()) {
             self.order().await?;
             steps::settle(self).await?;
+            failpoint!("plan.settled");
         }
         self.flush_chunks().await?;
+        insert_all::<audit::Entity, _>(&self.conn, &mut self.new_audit).await?;
         self.counters.retain(|_, by| *by != 0);
         if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
             return Ok(());
@@ -359,6 +387,17 @@ pub(super) enum CommitError {
     During(StoreError),
 }
 
+impl CommitError {
+    /// What the error of the commit itself means.
+    fn of(error: StoreError) -> Self {
+        if error.leaves_commit_open() {
+            Self::During(error)
+        } else {
+            Self::Before(error)
+        }
+    }
+}
+
 fn event_row(event: NewEvent) -> job_event::ActiveModel {
     let (progress_current, progress_total, progress_step) =
         event.progress.map_or((None, None, None), |progress| {
@@ -383,7 +422,7 @@ fn event_row(event: NewEvent) -> job_event::ActiveModel {
     }
 }
 
-async fn insert_all<E, A>(conn: &DatabaseTransaction, rows: &mut Vec<A>) -> Result<(), StoreError>
+async fn insert_all<E, A>(conn: &Bounded<DatabaseTransaction>, rows: &mut Vec<A>) -> Result<(), StoreError>
 where
     E: EntityTrait,
     A: sea_orm::ActiveModelTrait<Entity = E> + Send,

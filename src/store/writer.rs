@@ -3,16 +3,20 @@
 //! A commit costs a sync of the disk, whatever it holds; so while one is under way the next writes gather, and go
 //! together. With one caller this is a commit for each write, with a hundred it is one for all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseConnection, TransactionTrait};
+use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::bounded::Bounded;
+use super::condition::Condition;
 use super::error::StoreError;
+use super::trouble::Away;
 use super::tx::{CommitError, Tx};
 use crate::domain::Changes;
+use crate::failpoint::failpoint;
 
 /// Operations that wait. Each holds its caller, so this bounds memory, not throughput: beyond it callers wait to
 /// hand over instead of waiting for the answer.
@@ -55,21 +59,31 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A handle, and the writer itself, which runs until every handle is gone and the queue is empty.
+    /// A group that took longer than `patience` and found the database away speaks for all that wait behind it.
     pub(super) fn new(
-        db: DatabaseConnection,
+        db: Bounded<DatabaseConnection>,
         node: Uuid,
         on_commit: OnCommit,
+        condition: Condition,
+        patience: Duration,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        (Self { queue }, run(db, node, on_commit, waiting))
+        let work = Work {
+            db,
+            node,
+            on_commit,
+            condition,
+            patience,
+        };
+        (Self { queue }, work.run(waiting))
     }
 
     /// Hands over a write and waits until it is durable.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] where the database failed; the write did then not happen, unless the connection was lost
-    /// during the commit itself. A connection that was lost before it is opened again without the caller noticing.
+    /// [`StoreError`] where the database failed; the write did then not happen, except that [`StoreError::Unknown`]
+    /// leaves it open. A connection that was lost before the commit is opened again without the caller noticing.
     pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
         let (reply, answer) = oneshot::channel();
         let queued = Box::new(Waiting {
@@ -86,6 +100,9 @@ impl Writer {
 trait Queued: Send {
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>>;
     fn settle(self: Box<Self>, result: Result<(), StoreError>);
+    /// What its failpoints are named after: the type of its operation.
+    #[cfg(feature = "failpoints")]
+    fn name(&self) -> &'static str;
 }
 
 struct Waiting<O: Operation> {
@@ -108,78 +125,109 @@ impl<O: Operation> Queued for Waiting<O> {
         // A caller that went away does not need the answer; the write stands.
         let _ = reply.send(answer);
     }
+
+    #[cfg(feature = "failpoints")]
+    fn name(&self) -> &'static str {
+        std::any::type_name::<O>().rsplit("::").next().unwrap_or_default()
+    }
 }
 
-async fn run(
-    db: DatabaseConnection,
+/// What the writer works with.
+struct Work {
+    db: Bounded<DatabaseConnection>,
     node: Uuid,
     on_commit: OnCommit,
-    mut waiting: mpsc::Receiver<Box<dyn Queued>>,
-) {
-    let mut group = Vec::new();
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
-        commit_group(&db, node, &on_commit, std::mem::take(&mut group)).await;
-    }
+    condition: Condition,
+    patience: Duration,
 }
 
-async fn commit_group(
-    db: &DatabaseConnection,
-    node: Uuid,
-    on_commit: &OnCommit,
-    mut group: Vec<Box<dyn Queued>>,
-) {
-    let started = std::time::Instant::now();
-    let mut tries = 1;
-    let outcome = loop {
-        match transact(db, node, &mut group).await {
-            Err(CommitError::Before(error)) if error.is_passing() && tries < TRIES => {
-                tracing::info!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes is tried again");
-                tokio::time::sleep(PAUSE * tries).await;
-                tries += 1;
+impl Work {
+    async fn run(self, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
+        let mut group = Vec::new();
+        while waiting.recv_many(&mut group, GROUP).await > 0 {
+            let started = Instant::now();
+            let away = self.commit(std::mem::take(&mut group)).await;
+            if let Some(away) = away.filter(|_| started.elapsed() >= self.patience) {
+                // Each of them has waited all the while, and would only wait as long again.
+                while let Ok(queued) = waiting.try_recv() {
+                    queued.settle(Err(StoreError::Unavailable(away.again())));
+                }
             }
-            outcome => break outcome,
-        }
-    };
-    match outcome {
-        Ok(committed) => {
-            crate::telemetry::metrics::store_committed(started.elapsed(), group.len());
-            if !committed.is_empty() {
-                on_commit(committed);
-            }
-            for queued in group {
-                queued.settle(Ok(()));
-            }
-        }
-        // A database that is away is away for each of them, and each would wait for it in turn.
-        Err(CommitError::Before(error)) if group.len() > 1 && !error.is_unavailable() => {
-            tracing::debug!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes failed; each is tried alone");
-            for queued in group {
-                Box::pin(commit_group(db, node, on_commit, vec![queued])).await;
-            }
-        }
-        Err(CommitError::Before(error)) => settle_all(group, error),
-        Err(CommitError::During(error)) => {
-            tracing::warn!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a commit was cut off");
-            let text = crate::telemetry::chain(&error).to_string();
-            settle_all(group, StoreError::Unavailable(sea_orm::DbErr::Custom(text)));
         }
     }
-}
 
-/// Tells one failure to all of a group; only the last gets the error itself, since it cannot be copied.
-fn settle_all(mut group: Vec<Box<dyn Queued>>, error: StoreError) {
-    let last = group.pop();
-    for queued in group {
-        let text = crate::telemetry::chain(&error).to_string();
-        queued.settle(Err(StoreError::Unavailable(sea_orm::DbErr::Custom(text))));
+    /// Writes a group and tells its callers. Gives what was in the way where the database is away.
+    async fn commit(&self, mut group: Vec<Box<dyn Queued>>) -> Option<Away> {
+        let started = Instant::now();
+        let mut tries = 1;
+        let outcome = loop {
+            match transact(&self.db, self.node, &mut group).await {
+                Err(CommitError::Before(error))
+                    if error.is_passing() && tries < TRIES && started.elapsed() < self.patience =>
+                {
+                    tracing::info!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes is tried again");
+                    tokio::time::sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
+                outcome => break outcome,
+            }
+        };
+        match outcome {
+            Ok(committed) => {
+                crate::telemetry::metrics::store_committed(started.elapsed(), group.len());
+                if !committed.is_empty() {
+                    // What changed nothing needed no room and no right to write, so it proves nothing.
+                    self.condition.set(None);
+                    (self.on_commit)(committed);
+                }
+                failpoint!("commit.told");
+                for queued in group {
+                    queued.settle(Ok(()));
+                }
+                None
+            }
+            // A database that is away is away for each of them, and each would wait for it in turn.
+            Err(CommitError::Before(error)) if group.len() > 1 && !error.is_unavailable() => {
+                tracing::debug!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes failed; each is tried alone");
+                for queued in group {
+                    Box::pin(self.commit(vec![queued])).await;
+                }
+                None
+            }
+            Err(CommitError::Before(error)) => self.fail(group, error),
+            Err(CommitError::During(error)) => {
+                tracing::warn!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a commit was cut off");
+                let error = match error {
+                    StoreError::Unavailable(away) => StoreError::Unknown(away),
+                    other => other,
+                };
+                self.fail(group, error)
+            }
+        }
     }
-    if let Some(queued) = last {
-        queued.settle(Err(error));
+
+    /// Tells one failure to all of a group.
+    fn fail(&self, mut group: Vec<Box<dyn Queued>>, error: StoreError) -> Option<Away> {
+        let away = match &error {
+            StoreError::Unavailable(away) | StoreError::Unknown(away) => Some(away.again()),
+            StoreError::Database(_) | StoreError::Unreadable(_) | StoreError::Closed => None,
+        };
+        if let Some(away) = &away {
+            self.condition.set(Some(away.trouble));
+        }
+        let last = group.pop();
+        for queued in group {
+            queued.settle(Err(error.again()));
+        }
+        if let Some(queued) = last {
+            queued.settle(Err(error));
+        }
+        away
     }
 }
 
 async fn transact(
-    db: &DatabaseConnection,
+    db: &Bounded<DatabaseConnection>,
     node: Uuid,
     group: &mut [Box<dyn Queued>],
 ) -> Result<Changes, CommitError> {
@@ -188,8 +236,32 @@ async fn transact(
         .await
         .map_err(|error| CommitError::Before(error.into()))?;
     let mut tx = Tx::new(conn, node);
-    for queued in group {
+    for queued in group.iter_mut() {
         queued.apply(&mut tx).await.map_err(CommitError::Before)?;
     }
-    tx.commit().await
+    tx.flush().await.map_err(CommitError::Before)?;
+    #[cfg(feature = "failpoints")]
+    for queued in group.iter_mut() {
+        failpoint!(
+            format!("commit.before.{}", queued.name()),
+            return Err(CommitError::Before(cut_off()))
+        );
+    }
+    let changes = tx.commit().await?;
+    #[cfg(feature = "failpoints")]
+    for queued in group.iter_mut() {
+        failpoint!(
+            format!("commit.after.{}", queued.name()),
+            return Err(CommitError::During(cut_off()))
+        );
+    }
+    Ok(changes)
+}
+
+/// What the driver says of a connection that was lost.
+#[cfg(feature = "failpoints")]
+fn cut_off() -> StoreError {
+    let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let error = sea_orm::SqlxError::Io(error);
+    StoreError::from(sea_orm::DbErr::Exec(sea_orm::RuntimeErr::SqlxError(error.into())))
 }

@@ -66,7 +66,8 @@ async fn process(
 ) -> JobResult {
     let made = {
         let (root, job, attempt) = (shared.work_dir.clone(), task.id, task.attempt);
-        tokio::task::spawn_blocking(move || Workspace::make(&root, job, attempt, None)).await
+        let owner = shared.sandbox.run_as.clone();
+        tokio::task::spawn_blocking(move || Workspace::make(&root, job, attempt, None, owner.as_ref())).await
     };
     let workspace = match made {
         Ok(Ok(workspace)) => workspace,
@@ -181,6 +182,7 @@ fn spec(shared: &Shared, task: &Task, workspace: &Workspace) -> Option<Spec> {
         TaskCommand::Other => return None,
     };
     let mut spec = Spec::new(&shared.program, &workspace.current_dir);
+    spec.writable = workspace.writable();
     spec.args.clone_from(&shared.args);
     spec.env = env.of_job(task.id, task.attempt, workspace);
     spec.stdin = Some(document.to_string().into_bytes());
@@ -202,7 +204,7 @@ impl Shared {
             match free {
                 Some(slot) if slot.is_alive() => return Ok(slot),
                 Some(_) => {}
-                None => return Slot::start(Path::new(&self.spawner)).await,
+                None => return Slot::start(Path::new(&self.spawner), &self.sandbox).await,
             }
         }
     }

@@ -11,7 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use super::WorkerError;
 use super::client::CallError;
 use super::{api, client::Client};
-use crate::program::{chance, left_behind};
+use crate::clock::chance;
+use crate::program::{left_behind, remove_tree};
 
 const LOCK: &str = ".lock";
 const NAME: &str = ".name";
@@ -44,7 +45,7 @@ impl Folder {
             Err(error) => return Err(unusable(error.into())),
         }
         for (_, left) in left_behind(&path) {
-            if let Err(error) = std::fs::remove_dir_all(&left) {
+            if let Err(error) = remove_tree(&left) {
                 tracing::warn!(path = %left.display(), error = %error, "an earlier job's folder could not be removed");
             }
         }

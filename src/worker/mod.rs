@@ -38,7 +38,7 @@ use tokio::time::timeout;
 
 use crate::config::Worker;
 use crate::domain::WorkerId;
-use crate::process::Slot;
+use crate::process::{Sandbox, Slot};
 use crate::program::Programs;
 use crate::telemetry::{chain, millis};
 use api::JobResult;
@@ -84,6 +84,9 @@ pub enum WorkerError {
     /// This executable cannot be started anew to supervise programs.
     #[error("programs cannot be supervised")]
     Spawner(#[source] std::io::Error),
+    /// Programs cannot be run as the settings want them to.
+    #[error("jobs cannot be run as the settings of the sandbox say")]
+    Sandbox(#[source] std::io::Error),
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] std::io::Error),
@@ -119,6 +122,7 @@ struct Shared {
     /// Spawners that are free; never more than jobs at once.
     slots: Mutex<Vec<Slot>>,
     spawner: PathBuf,
+    sandbox: Sandbox,
     programs: Programs,
     /// Variables that the command gets because the settings say so.
     passed_on: Vec<(OsString, OsString)>,
@@ -183,11 +187,15 @@ async fn register(client: &Client, settings: &Worker, name: &str) -> Result<(Wor
 pub async fn run(settings: Worker) -> Result<(), WorkerError> {
     let mut signals = Signals::new()?;
     let url = settings.server().cloned().ok_or(WorkerError::NoServer)?;
-    let programs = Programs::of_process();
+    let sandbox = settings.sandbox.policy(&[], &[]).map_err(WorkerError::Command)?;
+    let programs = Programs::of_process(sandbox.run_as.as_ref());
     let command = settings.command.first().cloned().unwrap_or_default();
     let program = attempt::program(&programs, &command).map_err(WorkerError::Command)?;
     let folder = Folder::take(&settings.work_dir)?;
     let spawner = crate::process::own_executable().map_err(WorkerError::Spawner)?;
+    crate::program::check_sandbox(&spawner, &sandbox)
+        .await
+        .map_err(WorkerError::Sandbox)?;
     let client = Client::new(&settings, url)?;
     let joined = tokio::select! {
         joined = join(&client, &settings, &folder) => joined?,
@@ -213,6 +221,7 @@ pub async fn run(settings: Worker) -> Result<(), WorkerError> {
         name,
         settings,
         spawner,
+        sandbox,
         programs,
         program,
     });

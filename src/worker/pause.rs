@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::program::chance;
+use crate::clock::chance;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);

@@ -22,9 +22,10 @@ use super::Shared;
 use super::api::{self, JobResult, Report, Task};
 use super::client::CallError;
 use super::pause::Pause;
+use crate::clock::timestamp;
 use crate::domain::{JobId, LONGEST_STRUCTURED_LINE, LogLevel, LogStream, Progress, Timestamp, parse_line};
 use crate::process::{OutputChunk, Stream};
-use crate::program::{Line, Lines, Reading, Sink, timestamp};
+use crate::program::{Line, Lines, Reading, Sink};
 use crate::telemetry::{chain, millis};
 
 /// As much as goes into one report, as JSON: a quarter of what a server takes by default.
@@ -113,7 +114,7 @@ impl Reporter {
             level,
             progress: None,
         };
-        self.push(&reading, text.as_bytes(), crate::program::now());
+        self.push(&reading, text.as_bytes(), crate::clock::now());
     }
 
     fn line(&mut self, stream: Stream, line: &Line<'_>, at: Timestamp) {

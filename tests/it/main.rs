@@ -8,14 +8,18 @@
     reason = "what a server says is shown where its test fails"
 )]
 
+mod access;
 mod api;
 mod bounds;
 mod clients;
 mod embed;
+mod faults;
 mod life;
 mod live;
+mod outage;
 mod page;
 mod rules;
+mod sandbox;
 mod schema;
 mod store;
 mod support;

@@ -6,21 +6,30 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each module may import. What is not in a row is forbidden to it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("failpoint", &[]),
     ("telemetry", &["domain"]),
+    ("clock", &["domain"]),
+    (
+        "auth",
+        &["clock", "config", "domain", "store", "supervisor", "telemetry"],
+    ),
     ("supervisor", &["telemetry"]),
-    ("store", &["domain", "telemetry"]),
-    ("process", &["telemetry"]),
+    ("store", &["domain", "failpoint", "telemetry"]),
+    ("process", &["failpoint", "telemetry"]),
     ("script", &["domain", "telemetry"]),
     ("pipeline", &["domain", "script"]),
     ("event", &["domain"]),
-    ("config", &["domain", "telemetry"]),
+    ("config", &["domain", "process", "telemetry"]),
     ("http", &["telemetry"]),
     ("graphiql", &[]),
     ("program", &["domain", "process"]),
     (
         "executor",
         &[
+            "auth",
+            "clock",
             "domain",
+            "failpoint",
             "store",
             "process",
             "program",
@@ -33,11 +42,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "worker",
-        &["config", "domain", "process", "program", "script", "telemetry"],
+        &[
+            "clock",
+            "config",
+            "domain",
+            "process",
+            "program",
+            "script",
+            "telemetry",
+        ],
     ),
     (
         "graphql",
         &[
+            "auth",
             "domain",
             "executor",
             "store",
@@ -50,9 +68,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "auth",
             "config",
             "domain",
             "executor",
+            "failpoint",
             "graphiql",
             "graphql",
             "http",

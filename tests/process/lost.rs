@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 
 use crate::support::{
-    alive, bash, executable, lives, program, run, run_until_ready, slot, wait_until, wait_until_async,
+    alive, bash, executable, lives, no_sandbox, program, run, run_until_ready, slot, wait_until,
+    wait_until_async,
 };
 
 /// A deaf program with a deaf escapee in another session and a child in its own group.
@@ -215,7 +216,9 @@ fn held_slot() -> (std::process::Child, u32, u32, std::ffi::OsString) {
 #[ignore = "the helper of the tests above: it waits until it is killed"]
 async fn holds_a_slot() {
     let marker = std::env::var_os("MARKER_FOR_HOLDER").expect("started by a test");
-    let mut slot = Slot::start(executable()).await.expect("a spawner starts");
+    let mut slot = Slot::start(executable(), &no_sandbox())
+        .await
+        .expect("a spawner starts");
     let spawner = slot.pid();
     let mut spec = program("bash", &["-c", STUBBORN]);
     spec.env.push(("MARK".into(), marker));

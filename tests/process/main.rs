@@ -4,6 +4,7 @@ mod escape;
 mod input;
 mod lost;
 mod output;
+mod sandbox;
 mod start;
 mod stop;
 mod support;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use runql::process::{Exit, Outcome, Slot, SpawnError, SpawnErrorKind, Spec, controls, own_executable};
 use tokio::sync::oneshot;
 
-use crate::support::{bash, executable, program, python, run, run_with, slot};
+use crate::support::{bash, executable, no_sandbox, program, python, run, run_with, slot};
 
 #[tokio::test]
 async fn exit_codes_and_signals_are_told_apart() {
@@ -158,7 +158,7 @@ async fn signals_that_the_server_ignores_or_blocks_are_not_handed_down() {
     .await;
     let script = script.replace("/usr/bin/env python3", python.text().trim());
     executable_file(&path, script.as_bytes());
-    let mut slot = Slot::start(&path).await.expect("a spawner starts");
+    let mut slot = Slot::start(&path, &no_sandbox()).await.expect("a spawner starts");
     let ran = run(
         &mut slot,
         bash("grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd"),
@@ -313,14 +313,16 @@ async fn the_program_is_looked_for_in_its_own_path() {
 #[tokio::test]
 async fn an_executable_that_is_no_spawner_is_refused() {
     for stranger in ["/bin/true", "/bin/cat"] {
-        let error = Slot::start(Path::new(stranger)).await.expect_err("no spawner");
+        let error = Slot::start(Path::new(stranger), &no_sandbox())
+            .await
+            .expect_err("no spawner");
         assert!(error.to_string().contains("run_spawner_if_asked"), "{error}");
     }
     // This very binary does not call the function, so it must not be taken for a spawner either.
     let own = own_executable().expect("an executable");
-    let error = Slot::start(&own).await.expect_err("no spawner");
+    let error = Slot::start(&own, &no_sandbox()).await.expect_err("no spawner");
     assert!(error.to_string().contains("run_spawner_if_asked"), "{error}");
-    Slot::start(Path::new("/nonexistent"))
+    Slot::start(Path::new("/nonexistent"), &no_sandbox())
         .await
         .expect_err("no executable");
 }

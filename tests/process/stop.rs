@@ -185,3 +185,41 @@ async fn the_grace_belongs_to_the_whole_group() {
     assert_eq!(ran.text(), "ready\ntidied up\n");
     assert_eq!((ran.ended().exit, ran.ended().leaked), (Exit::Signal(15), 0));
 }
+
+#[tokio::test]
+async fn what_is_held_no_longer_is_killed_though_nobody_asks() {
+    let mut slot = slot().await;
+    let (handle, controls) = controls();
+    handle.hold(Instant::now() + Duration::from_millis(300));
+    let ran = run_with(&mut slot, bash("trap '' TERM; echo up; sleep 1000"), controls).await;
+    assert_eq!(ran.text(), "up\n");
+    assert_eq!(
+        (ran.ended().exit, ran.ended().stopped),
+        (Exit::Signal(9), Some(StopCause::Shutdown))
+    );
+    assert_eq!(run(&mut slot, bash("echo next")).await.text(), "next\n");
+}
+
+#[tokio::test]
+async fn what_is_held_longer_runs_on() {
+    let mut slot = slot().await;
+    let (handle, controls) = controls();
+    handle.hold(Instant::now() + Duration::from_secs(2));
+    let longer = async { handle.hold(Instant::now() + LONG) };
+    let run = run_with(&mut slot, bash("sleep 2.5; echo done"), controls);
+    let (ran, ()) = tokio::join!(run, longer);
+    assert_eq!((ran.text(), ran.ended().stopped), ("done\n", None));
+}
+
+#[tokio::test]
+async fn what_comes_too_late_is_not_started() {
+    let mut slot = slot().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (handle, controls) = controls();
+    handle.hold(Instant::now());
+    let spec = bash(&format!("touch {}/started", folder.path().display()));
+    let ran = run_with(&mut slot, spec, controls).await;
+    assert!(matches!(ran.outcome, Outcome::NotStarted(StopCause::Shutdown)));
+    run(&mut slot, bash("true")).await;
+    assert!(!folder.path().join("started").exists());
+}

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use runql::process::{
-    Controls, Ended, OUTPUT_BOUND, Outcome, OutputChunk, Slot, Spec, StopHandle, Stream, controls,
+    Controls, Ended, OUTPUT_BOUND, Outcome, OutputChunk, Sandbox, SandboxMode, Slot, Spec, StopHandle,
+    Stream, controls,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,9 +20,24 @@ pub(crate) fn executable() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_runql"))
 }
 
-/// A new slot.
+/// Programs are kept from nothing: most tests here are about other things.
+pub(crate) fn no_sandbox() -> Sandbox {
+    Sandbox {
+        mode: SandboxMode::Off,
+        ..Sandbox::default()
+    }
+}
+
+/// A new slot, whose programs are kept from nothing.
 pub(crate) async fn slot() -> Slot {
-    Slot::start(executable()).await.expect("a spawner starts")
+    slot_in(&no_sandbox()).await
+}
+
+/// A new slot, whose programs are kept from what the sandbox says.
+pub(crate) async fn slot_in(sandbox: &Sandbox) -> Slot {
+    Slot::start(executable(), sandbox)
+        .await
+        .expect("a spawner starts")
 }
 
 /// An entry of the environment that no other process has.

@@ -158,33 +158,3 @@ fn an_unknown_key_stops_the_start_and_an_unknown_variable_does_not() {
     }
     Place::new().variable("RUNQL_NONSENSE", "1").config("");
 }
-
-#[test]
-fn an_address_that_others_reach_is_refused_without_tokens() {
-    for address in [
-        "0.0.0.0:8000",
-        "[::]:8000",
-        "192.168.1.7:80",
-        "[::ffff:10.0.0.1]:80",
-    ] {
-        let refused = Place::new().variable("RUNQL_LISTEN", address).refused("");
-        assert!(
-            refused.starts_with(&format!("RUNQL_LISTEN: others can reach {address}")),
-            "{refused}"
-        );
-        assert!(refused.contains("--tokens-file"), "{refused}");
-    }
-    for address in [
-        "127.0.0.1:0",
-        "[::1]:8000",
-        "127.8.8.8:80",
-        "[::ffff:127.0.0.1]:80",
-    ] {
-        Place::new().config(&format!("--listen {address}"));
-    }
-    let refused = Place::new().refused("--listen 0.0.0.0:80 --tokens-file tokens.toml");
-    assert_eq!(
-        refused,
-        "--tokens-file: tokens are not available in this version yet"
-    );
-}

@@ -7,10 +7,12 @@
 mod command;
 mod filter;
 mod run;
+mod token;
 mod worker;
 
 pub(super) use filter::{JobFilter, JobOrder, LogFilter, StatsFilter, WorkerFilter};
 pub(super) use run::{CancelInput, CleanupInput, RerunInput, RunInput};
+pub(super) use token::{AuditLogFilter, CreateTokenInput, RevokeTokenInput, RotateTokenInput};
 pub(super) use worker::{
     ClaimInput, HeartbeatInput, RegisterWorkerInput, ReportInput, ScaleWorkersInput, StopWorkersInput,
 };

@@ -4,7 +4,7 @@ use async_graphql::{ID, InputObject};
 
 use super::command::CommandInput;
 use super::{TagInput, job_id, millis};
-use crate::domain::{EnvVar, JobId, JobStatus as DomainStatus, Metadata};
+use crate::domain::{EnvValue, EnvVar, JobId, JobStatus as DomainStatus, Metadata};
 use crate::executor::{JobRequest, Refusal, RefusalCode};
 use crate::graphql::scalar::{DateTime, SafeInt};
 use crate::graphql::words::JobStatus;
@@ -51,8 +51,30 @@ pub(in crate::graphql) struct RunInput {
 pub(in crate::graphql) struct EnvVarInput {
     /// Its name.
     name: String,
-    /// Its value. It is never shown again.
+    /// Its value. It is never shown again, but it is stored with the job: what must not be comes as a `secret`.
+    #[graphql(default)]
     value: String,
+    /// The name of a secret of the server instead of a value. It is read when an attempt starts, never stored, and masked
+    /// in all that the job prints or hands back.
+    secret: Option<String>,
+}
+
+impl EnvVarInput {
+    fn into_variable(self, index: usize) -> Result<EnvVar, Refusal> {
+        let value = match self.secret {
+            None => EnvValue::Value(self.value),
+            Some(secret) if self.value.is_empty() => EnvValue::Secret(secret),
+            Some(_) => {
+                let path = ["env", &index.to_string(), "secret"];
+                let message = format!("{} has a value or a secret, not both", self.name);
+                return Err(Refusal::new(RefusalCode::Invalid, &path, message));
+            }
+        };
+        Ok(EnvVar {
+            name: self.name,
+            value,
+        })
+    }
 }
 
 /// Who asks for a job, and what for: labels to find it by.
@@ -95,7 +117,14 @@ impl RunInput {
             .env
             .into_iter()
             .flatten()
-            .map(|EnvVarInput { name, value }| EnvVar { name, value })
+            .enumerate()
+            .filter_map(|(index, variable)| match variable.into_variable(index) {
+                Ok(variable) => Some(variable),
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    None
+                }
+            })
             .collect();
         request.working_dir = self.working_dir;
         request.idempotency_key = self.idempotency_key;

@@ -6,7 +6,7 @@ use async_graphql::{InputType, Value};
 use serde_json::json;
 
 use super::*;
-use crate::domain::{Command, JobStatus, NamePattern, Strategy, Timestamp};
+use crate::domain::{Command, EnvValue, JobStatus, NamePattern, Strategy, Timestamp};
 use crate::executor::JobRequest;
 use crate::store::JobOrderField;
 
@@ -90,9 +90,10 @@ fn everything_that_is_given_arrives() {
     assert_eq!(request.timeout, Some(Duration::from_secs(5_000_000)));
     assert_eq!(request.backoff, Duration::from_millis(250));
     assert_eq!(request.run_at, Some(Timestamp::from_millis(1_768_386_600_000)));
+    let value = EnvValue::Value("b".to_owned());
     assert_eq!(
-        (request.env[0].name.as_str(), request.env[0].value.as_str()),
-        ("A", "b")
+        (request.env[0].name.as_str(), &request.env[0].value),
+        ("A", &value)
     );
     assert_eq!(request.working_dir.as_deref(), Some("w"));
     assert_eq!(request.idempotency_key.as_deref(), Some("k"));

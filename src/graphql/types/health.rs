@@ -1,21 +1,13 @@
 //! How the server is, and who asks.
 
-use std::time::Duration;
-
 use async_graphql::SimpleObject;
-use tokio::time::timeout;
-use tracing::warn;
 
 use super::stats::StatusCounts;
+use crate::domain::Caller;
 use crate::domain::{self, WorkerStatus};
 use crate::executor::Executor;
 use crate::graphql::scalar::{DateTime, SafeInt};
-use crate::graphql::words::{DatabaseBackend, HealthStatus, Scope};
-use crate::store::StoreError;
-use crate::telemetry::chain;
-
-/// How long the database may take to answer before it counts as away.
-const PATIENCE: Duration = Duration::from_secs(3);
+use crate::graphql::words::{DatabaseBackend, DatabaseProblem, HealthStatus, Scope};
 
 /// How the server is.
 #[derive(SimpleObject)]
@@ -30,9 +22,9 @@ pub(in crate::graphql) struct Health {
     uptime_ms: SafeInt,
     /// Where it keeps its data.
     database: DatabaseHealth,
-    /// The workers of all servers that share the database; all 0 where it cannot be reached.
+    /// The workers of all servers that share the database; all 0 where it cannot be used.
     workers: WorkerCounts,
-    /// How many jobs of each status there are; all 0 where the database cannot be reached.
+    /// How many jobs of each status there are; all 0 where the database cannot be used.
     queue: StatusCounts,
 }
 
@@ -41,10 +33,12 @@ pub(in crate::graphql) struct Health {
 pub(in crate::graphql) struct DatabaseHealth {
     /// Which kind of database it is.
     backend: DatabaseBackend,
-    /// Whether it answers.
+    /// Whether it can be read and written.
     connected: bool,
     /// How long it takes to answer the smallest question; null where it does not.
     latency_ms: Option<f64>,
+    /// What keeps it from being used; null where nothing does.
+    problem: Option<DatabaseProblem>,
 }
 
 /// How many workers there are.
@@ -75,59 +69,25 @@ impl WorkerCounts {
     }
 }
 
-/// What the database says of itself and of the rest.
-struct Found {
-    latency: Duration,
-    workers: WorkerCounts,
-    queue: domain::StatusCounts,
-}
-
 impl Health {
     /// Finds out. A database that fails is a finding, not an error.
     pub(in crate::graphql) async fn examine(executor: &Executor) -> Self {
-        let found = match timeout(PATIENCE, ask(executor)).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(fault)) => {
-                warn!(error = %chain(&fault), "the database is not healthy");
-                None
-            }
-            Err(_) => {
-                warn!(
-                    patience_ms = crate::telemetry::millis(PATIENCE),
-                    "the database does not answer"
-                );
-                None
-            }
-        };
-        let pool = executor.pool();
-        let status = match &found {
-            None => HealthStatus::Unhealthy,
-            Some(_) if !pool.running || pool.size == 0 => HealthStatus::Degraded,
-            Some(_) => HealthStatus::Healthy,
-        };
+        let found = executor.examine().await;
         Self {
-            status,
+            status: found.condition.into(),
             version: env!("CARGO_PKG_VERSION"),
             timestamp: executor.now().into(),
             uptime_ms: SafeInt::millis(executor.uptime()),
             database: DatabaseHealth {
                 backend: executor.backend().into(),
-                connected: found.is_some(),
-                latency_ms: found.as_ref().map(|found| found.latency.as_secs_f64() * 1e3),
+                connected: found.database.is_ok(),
+                latency_ms: found.database.ok().map(|latency| latency.as_secs_f64() * 1e3),
+                problem: found.database.err().map(Into::into),
             },
-            workers: found.as_ref().map(|found| found.workers).unwrap_or_default(),
-            queue: StatusCounts(found.map(|found| found.queue).unwrap_or_default()),
+            workers: WorkerCounts::of(&found.workers),
+            queue: StatusCounts(found.queue),
         }
     }
-}
-
-async fn ask(executor: &Executor) -> Result<Found, StoreError> {
-    let reader = executor.reader();
-    Ok(Found {
-        latency: reader.ping().await?,
-        workers: WorkerCounts::of(&reader.workers(executor.silent_since()).await?),
-        queue: reader.status_counts(None).await?,
-    })
 }
 
 /// The caller, as the server sees it.
@@ -140,11 +100,10 @@ pub(in crate::graphql) struct Viewer {
 }
 
 impl Viewer {
-    /// Whoever reaches a server that runs without authentication, and may do all.
-    pub(in crate::graphql) fn anybody() -> Self {
+    pub(in crate::graphql) fn of(caller: &Caller) -> Self {
         Self {
-            token_name: None,
-            scopes: Scope::ALL.to_vec(),
+            token_name: caller.authenticated.then(|| caller.actor.name.clone()),
+            scopes: caller.scopes.iter().map(Into::into).collect(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod payload;
 mod pipeline;
 mod script;
 mod stats;
+mod token;
 mod worker;
 
 pub(super) use event::JobEvent;
@@ -27,6 +28,7 @@ pub(super) use payload::{
 pub(super) use pipeline::{Pipeline, PipelineConnection, page as pipelines};
 pub(super) use script::{Script, ScriptConnection, page as scripts};
 pub(super) use stats::Stats;
+pub(super) use token::{AuditEntry, AuditEntryConnection, Token, TokenPayload};
 pub(super) use worker::{Worker, WorkerPool};
 
 use async_graphql::Interface;

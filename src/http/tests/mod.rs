@@ -290,7 +290,7 @@ fn code(body: &serde_json::Value) -> &str {
 async fn serves_other_clients() {
     let listen = std::env::var("RUNQL_TEST_LISTEN").unwrap_or_else(|_| "127.0.0.1:4400".to_owned());
     let guard = GuardConfig {
-        check_host_and_origin: true,
+        check_host_and_origin: Arc::new(|| true),
         ..GuardConfig::default()
     };
     let server = Server::start_with(TransportConfig::default(), guard, &listen).await;

@@ -7,7 +7,7 @@ use super::*;
 
 async fn guarded(allowed_origins: &[&str]) -> Server {
     let guard = GuardConfig {
-        check_host_and_origin: true,
+        check_host_and_origin: Arc::new(|| true),
         allowed_origins: allowed_origins.iter().map(|&origin| origin.to_owned()).collect(),
         ..GuardConfig::default()
     };

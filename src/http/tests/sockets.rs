@@ -403,7 +403,7 @@ async fn a_shutdown_lets_queries_end_and_closes_so_that_clients_return() {
 #[tokio::test]
 async fn the_guard_is_before_the_upgrade() {
     let guard = GuardConfig {
-        check_host_and_origin: true,
+        check_host_and_origin: Arc::new(|| true),
         ..GuardConfig::default()
     };
     let server = Server::start_with(TransportConfig::default(), guard, "127.0.0.1:0").await;

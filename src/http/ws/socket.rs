@@ -41,6 +41,7 @@ pub(super) async fn serve<E: Executor>(
             transport: Arc::clone(&transport),
             state,
             operations: Operations::default(),
+            opened_with: OperationData::default(),
         };
         session.run(&mut socket).await
         // The session, and with it every operation, is dropped here, before the client is waited for.
@@ -65,6 +66,8 @@ struct Session<E> {
     transport: Arc<Transport<E>>,
     state: State,
     operations: Operations,
+    /// What the connection was opened with, which may cease to hold: a token can be revoked.
+    opened_with: OperationData,
 }
 
 enum State {
@@ -123,6 +126,7 @@ impl<E: Executor> Session<E> {
                     }
                     Some(Message::Ping(Default::default()))
                 }
+                () = self.opened_with.over() => return Err(Close::FORBIDDEN.into()),
                 () = shutdown.cancelled(), if !self.state.is_draining() => {
                     self.state = State::Draining;
                     self.operations.stop_subscriptions();
@@ -201,6 +205,7 @@ impl<E: Executor> Session<E> {
     fn decided(&mut self, decision: Result<OperationData, ConnectionRefused>) -> Result<Message, Ended> {
         match decision {
             Ok(data) => {
+                self.opened_with = data.clone();
                 self.state = State::Acknowledged(data);
                 Ok(ServerMessage::ConnectionAck.write())
             }

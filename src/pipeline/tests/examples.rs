@@ -42,7 +42,10 @@ fn the_file_in_the_documentation_is_a_pipeline() {
     assert_eq!(files.len(), 1);
     let filled = fill(files[0], json!({ "version": "1.2" }), json!({ "region": "eu" })).unwrap();
     assert_eq!(filled.steps[0].run.max_attempts, Some(3));
-    assert_eq!(filled.steps[1].run.env[1].value, "eu");
+    assert_eq!(
+        filled.steps[1].run.env[1].value,
+        crate::domain::EnvValue::Value("eu".to_owned())
+    );
     // What it says about a shell's command holds.
     let unsafe_line = files[0].replace("$VERSION", "${{ inputs.version }}");
     assert!(problem(&unsafe_line).contains("would run what it stands for as code"));

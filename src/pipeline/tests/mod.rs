@@ -9,6 +9,7 @@ use serde_json::json;
 use super::definition::Definition;
 use super::text::Form;
 use super::*;
+use crate::domain::EnvValue;
 
 fn read(yaml: &str) -> Result<Definition, Problem> {
     Definition::read(yaml, Form::Yaml)
@@ -120,13 +121,14 @@ fn a_whole_file_becomes_steps() {
         Value::Object(script.parameters.clone()),
         json!({ "count": 3, "label": "v1.2-3", "options": { "fast": true }, "fast": true, "no": 1.1 })
     );
-    let env: Vec<(&str, &str)> = build
+    let env: Vec<_> = build
         .run
         .env
         .iter()
-        .map(|it| (it.name.as_str(), it.value.as_str()))
+        .map(|it| (it.name.as_str(), it.value.clone()))
         .collect();
-    assert_eq!(env, [("VERSION", "1.2"), ("COUNT", "3")]);
+    let value = |text: &str| EnvValue::Value(text.to_owned());
+    assert_eq!(env, [("VERSION", value("1.2")), ("COUNT", value("3"))]);
     let run = &build.run;
     assert_eq!(
         (run.priority, run.timeout, run.max_attempts, run.backoff),

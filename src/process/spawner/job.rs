@@ -23,6 +23,8 @@ pub(super) struct Job {
     start: StartReport,
     announced: bool,
     stopped: bool,
+    /// When it is killed, unless the server moves that.
+    held_until: Option<Duration>,
     phase: Phase,
 }
 
@@ -46,7 +48,9 @@ impl Job {
             pid: leader.as_raw_nonzero().get().unsigned_abs(),
             at,
         };
+        let held_until = Some(request.held_until).filter(|until| !until.is_zero());
         Self {
+            held_until,
             request,
             leader,
             start,
@@ -62,6 +66,11 @@ impl Job {
 
     pub(super) fn marker(&self) -> Option<&std::ffi::OsStr> {
         self.request.marker.as_deref()
+    }
+
+    /// Lets the program run until then.
+    pub(super) fn hold(&mut self, until: Duration) {
+        self.held_until = Some(until);
     }
 
     /// Asks the program to end, or brings its killing forward.
@@ -95,10 +104,8 @@ impl Job {
     /// When something is to be done even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Duration> {
         let news = (!self.announced).then_some(self.start.at.saturating_add(NOTICE));
-        match (news, self.phase_end()) {
-            (Some(news), Some(end)) => Some(news.min(end)),
-            (news, end) => news.or(end),
-        }
+        let held = self.held_until.filter(|_| self.is_held());
+        [news, self.phase_end(), held].into_iter().flatten().min()
     }
 
     /// The news of the start, once it is time for it.
@@ -110,6 +117,11 @@ impl Job {
         Some(self.start)
     }
 
+    /// Whether the end of the time for which it is held still means something.
+    fn is_held(&self) -> bool {
+        !matches!(self.phase, Phase::Stuck)
+    }
+
     fn phase_end(&self) -> Option<Duration> {
         match self.phase {
             Phase::Running | Phase::Stuck => None,
@@ -119,6 +131,11 @@ impl Job {
 
     /// Looks at the children and the clock; the report once nothing is left.
     pub(super) fn advance(&mut self, children: &mut Children) -> Option<EndReport> {
+        if self.is_held() && self.held_until.is_some_and(|until| monotonic() >= until) {
+            // The server did not say in time that it still holds the job: it may run elsewhere by now.
+            self.held_until = None;
+            self.stop(Duration::ZERO, children);
+        }
         let childless = children.reap();
         if let Some(end) = children.leader_end() {
             if childless {

@@ -6,16 +6,19 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Access, access};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::process::outcome::{SpawnError, SpawnErrorKind};
 use crate::process::protocol::Start;
+
+use super::confine::{Confinement, in_thread};
 
 /// Where a program is looked for if its environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -28,24 +31,91 @@ pub(super) struct Pipes {
 }
 
 /// Starts the program and gives its process id, which is its group's too.
-pub(super) fn launch(start: &Start, pipes: Pipes) -> Result<u32, SpawnError> {
+pub(super) fn launch(start: &Start, pipes: Pipes, confinement: &mut Confinement) -> Result<u32, SpawnError> {
     let program = find(start)?;
+    let own = own_folders(start, confinement)?;
     let mut command = Command::new(&program);
     command
         .arg0(&start.program)
         .args(&start.args)
         .env_clear()
         .envs(start.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&start.current_dir)
+        .current_dir(directory(start, &own))
         .process_group(0)
         .stdin(pipes.stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(pipes.stdout)
         .stderr(pipes.stderr);
-    match command.spawn() {
+    let cpu_seconds = confinement.limits.cpu_seconds;
+    let mut spawn = move || -> io::Result<u32> {
         // The handle is let go: children are waited for all together, orphans included.
-        Ok(child) => Ok(child.id()),
-        Err(error) => Err(explain(start, &program, &error)),
+        with_cpu_limit(cpu_seconds, || Ok(command.spawn()?.id()))
+    };
+    let spawned = if confinement.is_open() {
+        spawn()
+    } else {
+        let walls = confinement.walls(&own).map_err(|error| no_walls(&error))?;
+        let walled = in_thread(move || match walls.apply() {
+            Ok(_) => Ok(spawn()),
+            Err(error) => Err(no_walls(&error)),
+        });
+        walled.map_err(|error| no_walls(&error))??
+    };
+    spawned.map_err(|error| explain(start, &program, &error))
+}
+
+/// The program's own folders, held so that nobody can put others in their place; none where nothing is kept from it.
+fn own_folders(start: &Start, confinement: &Confinement) -> Result<Vec<OwnedFd>, SpawnError> {
+    if confinement.landlock == 0 {
+        return Ok(Vec::new());
     }
+    let open = |path: &PathBuf| {
+        confinement.open_own(path).map_err(|error| {
+            let message = format!("the folder {} cannot be used: {error}", path.display());
+            SpawnError::new(SpawnErrorKind::DirectoryNotFound, error.raw_os_error(), message)
+        })
+    };
+    start.writable.iter().map(open).collect()
+}
+
+/// The way to the working directory: by the descriptor where it is one of the program's own folders.
+fn directory(start: &Start, own: &[OwnedFd]) -> PathBuf {
+    let mut both = start.writable.iter().zip(own);
+    match both.find(|(path, _)| **path == start.current_dir) {
+        Some((_, fd)) => PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())),
+        None => start.current_dir.clone(),
+    }
+}
+
+/// How long a program that used up its processor time has to end by itself, in seconds of that time.
+const CPU_GRACE: u64 = 1;
+
+/// Does something that starts a program, which is born with this limit on its processor time.
+///
+/// The limit that ends a program by a signal is this process's own for that moment, so nothing that a program starts can
+/// come before it. A lower bound for the one that kills cannot be taken back, so each program gets it right after.
+fn with_cpu_limit(seconds: Option<u64>, spawn: impl FnOnce() -> io::Result<u32>) -> io::Result<u32> {
+    let Some(seconds) = seconds else {
+        return spawn();
+    };
+    let own = getrlimit(Resource::Cpu);
+    let current = Some(own.maximum.map_or(seconds, |maximum| maximum.min(seconds)));
+    setrlimit(Resource::Cpu, Rlimit { current, ..own })?;
+    let spawned = spawn();
+    let restored = setrlimit(Resource::Cpu, own);
+    let pid = spawned?;
+    let last = seconds.saturating_add(CPU_GRACE);
+    let maximum = Some(own.maximum.map_or(last, |maximum| maximum.min(last)));
+    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+        // It can have ended already.
+        let _ = prlimit(Some(pid), Resource::Cpu, Rlimit { current, maximum });
+    }
+    restored?;
+    Ok(pid)
+}
+
+fn no_walls(error: &io::Error) -> SpawnError {
+    let message = format!("the sandbox could not be put around the program: {error}");
+    SpawnError::new(SpawnErrorKind::Resources, error.raw_os_error(), message)
 }
 
 fn find(start: &Start) -> Result<PathBuf, SpawnError> {
@@ -177,6 +247,10 @@ fn program_error(start: &Start, program: &Path, errno: Option<i32>) -> SpawnErro
         Ok(_) if access(&path, Access::EXEC_OK).is_err() => (
             SpawnErrorKind::NotExecutable,
             format!("the file `{shown}` is not executable"),
+        ),
+        Ok(_) if errno == Some(libc::EACCES) => (
+            SpawnErrorKind::NotExecutable,
+            format!("jobs may not execute the file `{shown}`, or may not enter their working directory"),
         ),
         Ok(_) => (
             SpawnErrorKind::NotExecutable,

@@ -4,11 +4,13 @@
 //! order it keeps its promises: a server that is gone comes before everything else.
 
 mod children;
+mod confine;
 mod job;
 mod launch;
 mod link;
 mod sweep;
 mod system;
+mod visible;
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,12 +20,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper, setsid};
 
 use self::children::{Children, timespec};
+use self::confine::Confinement;
 use self::job::Job;
 pub(super) use self::launch::too_long;
 use self::launch::{Pipes, launch};
 use self::link::Link;
 use super::outcome::{SpawnError, SpawnErrorKind};
 use super::protocol::{Report, Request, SPAWNER_ARGUMENT, Start, VERSION, monotonic};
+use super::sandbox::Sandbox;
 
 /// Serves as a spawner if this process was started as one, and then gives the code to exit with.
 ///
@@ -44,19 +48,26 @@ pub fn run_spawner_if_asked() -> Option<ExitCode> {
 }
 
 fn serve() -> io::Result<()> {
-    let link = Link::new(take_socket()?);
-    let events = match settle() {
-        Ok(events) => events,
+    let mut link = Link::new(take_socket()?);
+    let Some(sandbox) = first_request(&mut link)? else {
+        return Ok(());
+    };
+    let (events, confinement) = match settle(&sandbox) {
+        Ok(settled) => settled,
         Err(error) => {
             // The run before the first: it is the server that can tell somebody.
             let error = SpawnError::new(SpawnErrorKind::Other, error.raw_os_error(), error.to_string());
             return link.report(&Report::Failed { run: 0, error });
         }
     };
-    link.report(&Report::Hello { version: VERSION })?;
+    link.report(&Report::Hello {
+        version: VERSION,
+        landlock: confinement.landlock,
+    })?;
     let mut spawner = Spawner {
         link,
         children: Children::new(events),
+        confinement,
         job: None,
     };
     let result = spawner.run();
@@ -76,7 +87,7 @@ fn serve() -> io::Result<()> {
 }
 
 /// Makes this process one below which programs can be run; gives what tells of their end.
-fn settle() -> io::Result<BorrowedFd<'static>> {
+fn settle(sandbox: &Sandbox) -> io::Result<(BorrowedFd<'static>, Confinement)> {
     check_procfs()?;
     system::close_on_exec_beyond_standard()?;
     // A session of its own: no terminal's signals, and no terminal for the programs to ask questions on.
@@ -84,7 +95,28 @@ fn settle() -> io::Result<BorrowedFd<'static>> {
     set_child_subreaper(Some(getpid()))?;
     // The name is for whoever reads a list of processes; without it all works the same.
     let _ = rustix::thread::set_name(c"runql-spawner");
-    system::settle_signals()
+    let events = system::settle_signals()?;
+    // The environment of a program passes through this memory, and another program of the same user could read it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok((events, Confinement::settle(sandbox)?))
+}
+
+/// What the server says first; none where it went away before.
+fn first_request(link: &mut Link) -> io::Result<Option<Box<Sandbox>>> {
+    loop {
+        if !link.fill()? {
+            return Ok(None);
+        }
+        match link.next()? {
+            Some(Request::Settle(sandbox)) => return Ok(Some(sandbox)),
+            Some(_) => {
+                return Err(io::Error::other(
+                    "it was asked for something before it was settled",
+                ));
+            }
+            None => {}
+        }
+    }
 }
 
 /// The server hands the socket over as standard input, which programs must not get.
@@ -110,6 +142,7 @@ fn check_procfs() -> io::Result<()> {
 struct Spawner {
     link: Link,
     children: Children,
+    confinement: Confinement,
     job: Option<Job>,
 }
 
@@ -171,10 +204,17 @@ impl Spawner {
     fn serve(&mut self, request: Request) -> io::Result<()> {
         match request {
             Request::Start(start) if self.job.is_none() => self.start(start),
+            Request::Settle(_) => Err(io::Error::other("it was told twice what to keep programs from")),
             Request::Start(_) => Err(io::Error::other("it was asked for a second program at a time")),
             Request::Stop { run, grace } => {
                 if let Some(job) = self.job.as_mut().filter(|job| job.run() == run) {
                     job.stop(grace, &mut self.children);
+                }
+                Ok(())
+            }
+            Request::Hold { run, until } => {
+                if let Some(job) = self.job.as_mut().filter(|job| job.run() == run) {
+                    job.hold(until);
                 }
                 Ok(())
             }
@@ -193,7 +233,12 @@ impl Spawner {
         };
         let run = start.run;
         let at = monotonic();
-        match launch(&start, pipes) {
+        if !start.held_until.is_zero() && at >= start.held_until {
+            let message = "the time was over for which the program might have run";
+            let error = SpawnError::new(SpawnErrorKind::TooLate, None, message);
+            return self.link.report(&Report::Failed { run, error });
+        }
+        match launch(&start, pipes, &mut self.confinement) {
             Ok(pid) => {
                 let leader = Pid::from_raw(pid.cast_signed())
                     .ok_or_else(|| io::Error::other("a program without a process id"))?;

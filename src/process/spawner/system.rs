@@ -15,8 +15,16 @@ use crate::process::outcome::{Exit, Usage};
 static CHILD_EVENTS: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Signals that a terminal or a service manager sends to whole groups: the spawner outlives them, because it is the
-/// server that decides when programs are to stop, and the server's end is noticed by the socket.
-const SURVIVED: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// server that decides when programs are to stop, and the server's end is noticed by the socket. Limits that
+/// programs are born with hold for the spawner too, and it has nothing to end for them.
+const SURVIVED: [i32; 6] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+];
 
 /// Makes signals what programs expect to find: nothing blocked, nothing ignored.
 ///

@@ -6,7 +6,6 @@ mod crash;
 mod flood;
 mod lost;
 mod nodes;
-mod outage;
 mod output;
 mod pages;
 mod shutdown;
@@ -20,7 +19,7 @@ use crate::support::app::TestApp;
 use crate::support::wait::until;
 
 /// The lines of a job's log that match a filter, as the API shows them.
-async fn lines(app: &TestApp, id: &str, filter: Value) -> Vec<Value> {
+pub(crate) async fn lines(app: &TestApp, id: &str, filter: Value) -> Vec<Value> {
     let query = "query($id: ID!, $filter: LogFilter) { job(id: $id) { logs(filter: $filter, first: 1000) {
         nodes { number stream level message context } pageInfo { hasNextPage }
     } } }";
@@ -31,7 +30,7 @@ async fn lines(app: &TestApp, id: &str, filter: Value) -> Vec<Value> {
 }
 
 /// What the server itself says in a job's log.
-async fn system(app: &TestApp, id: &str) -> Vec<String> {
+pub(crate) async fn system(app: &TestApp, id: &str) -> Vec<String> {
     lines(app, id, json!({ "streams": ["SYSTEM"] }))
         .await
         .iter()
@@ -69,12 +68,12 @@ pub(crate) async fn printed(app: &TestApp, id: &str, text: &str) {
 }
 
 /// The id that `run` would give, without waiting for anything else.
-fn shell(line: &str) -> Value {
+pub(crate) fn shell(line: &str) -> Value {
     json!({ "command": { "shell": { "command": line } } })
 }
 
 /// As [`shell`], with more fields of the input.
-fn shell_with(line: &str, more: Value) -> Value {
+pub(crate) fn shell_with(line: &str, more: Value) -> Value {
     let mut input = shell(line);
     for (name, value) in more.as_object().unwrap() {
         input[name] = value.clone();

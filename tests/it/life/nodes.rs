@@ -28,22 +28,24 @@ async fn stop_workers(app: &TestApp) {
 }
 
 async fn two_servers_share_the_jobs_and_run_each_once(db: TestDb) {
-    let (one, two) = tokio::join!(Setup::new(&db).start(), Setup::new(&db).start());
-    let env = json!({ "env": [{ "name": "HOLD", "value": one.folder() }] });
+    let shared = tempfile::tempdir().unwrap();
+    let setup = || Setup::new(&db).flag("--job-write", shared.path().display());
+    let (one, two) = tokio::join!(setup().start(), setup().start());
+    let env = json!({ "env": [{ "name": "HOLD", "value": shared.path() }] });
     // All six workers have to take one before any of these ends.
     let mut ids = BTreeSet::new();
     for _ in 0..6 {
         let line = format!(r#"echo "$RUNQL_JOB_ID" >> "$HOLD/ran"; {HOLD}"#);
         ids.insert(one.run(shell_with(&line, env.clone())).await);
     }
-    let ran = one.folder().join("ran");
+    let ran = shared.path().join("ran");
     let lines = || std::fs::read_to_string(&ran).unwrap_or_default();
     until("both servers take jobs", async || {
         let taken = lines().lines().count();
         if taken == 6 { Ok(()) } else { Err(taken) }
     })
     .await;
-    std::fs::write(one.folder().join("go"), "").unwrap();
+    std::fs::write(shared.path().join("go"), "").unwrap();
     for n in 0..40 {
         let app = if n % 2 == 0 { &one } else { &two };
         let line = r#"echo "$RUNQL_JOB_ID" >> "$HOLD/ran""#;

@@ -1,8 +1,10 @@
 //! An executor and its schema in this process, for tests that look at how the schema works rather than at what a
 //! client sees.
 
+use std::sync::Arc;
+
 use async_graphql::{Request, Response};
-use runql::domain::JobKind;
+use runql::domain::{Caller, JobKind};
 use runql::executor::{Executor, Options};
 use runql::graphql::{Limits, Schema, build};
 use runql::supervisor::Supervisor;
@@ -38,7 +40,8 @@ impl Local {
 
     /// Executes an operation.
     pub(super) async fn execute(&self, request: impl Into<Request>) -> Response {
-        self.schema.execute(request).await
+        let caller = Arc::new(Caller::anybody("test", None));
+        self.schema.execute(request.into().data(caller)).await
     }
 
     /// Executes an operation that must succeed.

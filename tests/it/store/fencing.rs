@@ -91,7 +91,7 @@ async fn expire(node: &Node) {
     let expired = node
         .write(ExpireLeases {
             before: after,
-            internal_only: false,
+            whose: runql::store::Whose::All,
             now: after,
             jitter: 1.0,
         })

@@ -130,7 +130,7 @@ async fn step(node: &Node, dice: &mut fastrand::Rng, ms: i64, held: &mut Vec<Arc
             // A node that loses its leases does not know at once: what it held stays in `held`, to come late.
             node.write(ExpireLeases {
                 before: at(ms),
-                internal_only: false,
+                whose: runql::store::Whose::All,
                 now: at(ms),
                 jitter: dice.f64(),
             })
@@ -171,7 +171,7 @@ async fn counters_agree_with_the_jobs(db: TestDb) {
         }
         node.write(ExpireLeases {
             before: end_of_time,
-            internal_only: false,
+            whose: runql::store::Whose::All,
             now: end_of_time,
             jitter: 0.0,
         })

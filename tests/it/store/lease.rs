@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runql::domain::{FaultCode, JobStatus, NewJob, Timestamp, WaitReason, WorkerId, WorkerStatus};
-use runql::store::{CancelJob, EndResult, ExpireLeases, Expired, JoinPool, RenewLeases};
+use runql::store::{CancelJob, EndResult, ExpireLeases, Expired, JoinPool, RenewLeases, Whose};
 
 use super::fixture::{
     LEASE, at, claim, claim_for, end, insert, new_job, retried_job, running, stored, worker,
@@ -34,10 +34,10 @@ async fn renew(node: &Node, workers: &[WorkerId], ms: i64) -> BTreeSet<(runql::d
     set
 }
 
-fn expire(before: Timestamp, internal_only: bool) -> ExpireLeases {
+fn expire(before: Timestamp, whose: Whose) -> ExpireLeases {
     ExpireLeases {
         before,
-        internal_only,
+        whose,
         now: before,
         jitter: 1.0,
     }
@@ -78,14 +78,14 @@ async fn what_nobody_renewed_ends(db: TestDb) {
     let kept = running(&node, new_job(0), 3).await;
     renew(&node, &[kept.worker.unwrap()], 20_000).await;
     let edge = at(2).after(LEASE);
-    let expired = node.write(expire(edge, false)).await;
+    let expired = node.write(expire(edge, Whose::All)).await;
     assert_eq!(
         expired.jobs,
         [(last.id, EndResult::Ended(JobStatus::Failed))],
         "at its last moment it is still held"
     );
     let now = at(10_000).after(LEASE);
-    let expired = node.write(expire(now, false)).await;
+    let expired = node.write(expire(now, Whose::All)).await;
     let due = now.after(Duration::from_secs(1));
     assert_eq!(expired.jobs, [(again.id, EndResult::Retried(due))]);
     assert!(!expired.more);
@@ -118,7 +118,7 @@ async fn an_expired_lease_with_a_wish_to_stop(db: TestDb) {
         now: at(2),
     })
     .await;
-    let expired = node.write(expire(at(2).after(LEASE), false)).await;
+    let expired = node.write(expire(at(2).after(LEASE), Whose::All)).await;
     assert_eq!(expired.jobs, [(job.id, EndResult::Ended(JobStatus::Cancelled))]);
     assert_eq!(
         stored(&node, job.id).await.fault.unwrap().code,
@@ -132,7 +132,7 @@ async fn expiring_goes_in_portions(db: TestDb) {
     assert_eq!(claim(&node, 230, 1_000).await.len(), 230);
     let mut seen = BTreeSet::new();
     loop {
-        let Expired { jobs, more } = node.write(expire(at(2_000).after(LEASE), false)).await;
+        let Expired { jobs, more } = node.write(expire(at(2_000).after(LEASE), Whose::All)).await;
         seen.extend(jobs.iter().map(|(id, _)| *id));
         if !more {
             break;
@@ -174,7 +174,7 @@ async fn only_the_servers_own_workers(db: TestDb) {
     let workers = node.reader().workers(at(0)).await.unwrap();
     assert_eq!((workers.len(), workers[0].status), (1, WorkerStatus::Busy));
     let far = at(0).after(LEASE * 1_000);
-    let expired = node.write(expire(far, true)).await;
+    let expired = node.write(expire(far, Whose::Servers)).await;
     assert_eq!(expired.jobs, [(jobs[0].id, EndResult::Ended(JobStatus::Failed))]);
     let workers = node.reader().workers(at(0)).await.unwrap();
     assert_eq!(

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use runql::domain::{EnvVar, EventSeq, JobEventType, JobStatus, Metadata, NewJob, Progress, Tag, WaitReason};
+use runql::domain::{
+    EnvValue, EnvVar, EventSeq, JobEventType, JobStatus, Metadata, NewJob, Progress, Tag, WaitReason,
+};
 use runql::store::{EndJob, EndResult, JoinPool, RecordProgress, ReleaseJob, StatsWindow};
 use serde_json::json;
 
@@ -129,7 +131,7 @@ async fn all_that_is_asked_for_is_kept(db: TestDb) {
         run_at: Some(at(500)),
         env: vec![EnvVar {
             name: "A".to_owned(),
-            value: "ä\0b".to_owned(),
+            value: EnvValue::Value("ä\0b".to_owned()),
         }],
         working_dir: Some("work/dir".to_owned()),
         idempotency_key: Some("key".to_owned()),

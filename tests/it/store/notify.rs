@@ -15,6 +15,7 @@ use crate::support::{both_stores, on_postgres};
 both_stores!(listening_ends_when_it_is_told_to);
 on_postgres!(
     nodes_hear_each_other_and_not_themselves,
+    what_does_not_fit_is_told_of,
     a_listener_that_was_cut_off_comes_back
 );
 
@@ -76,6 +77,20 @@ async fn nodes_hear_each_other_and_not_themselves(db: TestDb) {
         .await;
         assert_eq!(next(hints).await.unwrap().cancels, [id].into());
         assert!(hints.is_empty());
+    })
+    .await;
+}
+
+async fn what_does_not_fit_is_told_of(db: TestDb) {
+    let (one, other) = tokio::join!(db.node(), db.node());
+    listening(&other, async |hints| {
+        assert_eq!(next(hints).await, None);
+        let jobs = (0..100).map(new_job).collect();
+        insert(&one, jobs).await;
+        let heard = next(hints).await.unwrap();
+        assert!(heard.more && heard.queued && heard.jobs.len() < 100, "{heard:?}");
+        let told = one.take_commits().pop().unwrap();
+        assert_eq!(heard.last_event, told.last_event);
     })
     .await;
 }

@@ -81,7 +81,7 @@ async fn no_hot_statement_reads_the_history(db: TestDb) {
         node.reader().next_due().await.unwrap();
         node.write(ExpireLeases {
             before: at(0),
-            internal_only: false,
+            whose: runql::store::Whose::All,
             now: at(0),
             jitter: 0.0,
         })

@@ -30,8 +30,14 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     /// Where the database is reached, if not at its own address.
     through: Option<String>,
+    /// The address that it listens on; the system chooses the port.
+    listen: &'static str,
     /// Files in its folder before it starts: their names and texts.
     files: Vec<(String, String)>,
+    /// Whether its jobs may write nothing but their own folders, as it is for everybody who does not say otherwise.
+    closed: bool,
+    /// What the server's command is handed to, which becomes the server.
+    prefix: Vec<String>,
 }
 
 impl Setup {
@@ -50,13 +56,28 @@ impl Setup {
             flags: flags.map(str::to_owned).to_vec(),
             env: Vec::new(),
             through: None,
+            listen: ANY_PORT,
             files: Vec::new(),
+            closed: false,
+            prefix: Vec::new(),
         }
+    }
+
+    /// Starts the server by another program, which prepares its surroundings and becomes it.
+    pub(crate) fn by(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        self
     }
 
     /// Reaches the database at another address: that of a forwarder.
     pub(crate) fn through(mut self, url: impl Into<String>) -> Self {
         self.through = Some(url.into());
+        self
+    }
+
+    /// Listens on another address, with a port of the system's choice.
+    pub(crate) fn listen(mut self, address: &'static str) -> Self {
+        self.listen = address;
         self
     }
 
@@ -77,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// Its jobs may not write to its folder. Most tests have jobs that leave signs there.
+    pub(crate) fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
     /// Writes a file into its folder before it starts.
     pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -87,6 +114,20 @@ impl Setup {
     pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    fn database_url(&self) -> &str {
+        self.through.as_deref().unwrap_or(self.db.url())
+    }
+
+    /// Lets its jobs write to its folder, which the server refuses where its own settings lie there.
+    fn job_write<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let settings = self.files.iter().any(|(name, _)| name.ends_with(".toml"));
+        if self.closed || settings {
+            Vec::new()
+        } else {
+            vec![Path::new("--job-write"), folder]
+        }
     }
 
     /// Starts it, and waits until it is ready.
@@ -101,9 +142,11 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("runql-app-").tempdir().unwrap();
         std::fs::create_dir(folder.path().join("scripts")).unwrap();
         for (name, text) in &self.files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
-        let server = Server::start(&self, folder.path(), ANY_PORT).await;
+        let server = Server::start(&self, folder.path(), self.listen).await;
         TestApp {
             setup: self,
             folder,
@@ -124,8 +167,14 @@ struct Server {
 
 impl Server {
     async fn start(setup: &Setup, folder: &Path, listen: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runql"));
+        let mut words = setup
+            .prefix
+            .iter()
+            .map(String::as_str)
+            .chain([env!("CARGO_BIN_EXE_runql")]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .arg("serve")
             .args([
                 "--listen",
@@ -133,13 +182,14 @@ impl Server {
                 "--log-format",
                 "json",
                 "--database-url",
-                setup.through.as_deref().unwrap_or(setup.db.url()),
+                setup.database_url(),
             ])
             .arg("--scripts-dir")
             .arg(folder.join("scripts"))
             .arg("--work-dir")
             .arg(folder.join("work"))
             .args(&setup.flags)
+            .args(setup.job_write(folder))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", folder)
@@ -213,6 +263,11 @@ impl TestApp {
     /// `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.server.address
+    }
+
+    /// The address of its database.
+    pub(crate) fn database_url(&self) -> &str {
+        self.setup.database_url()
     }
 
     /// The server's process id.
@@ -370,6 +425,11 @@ impl TestApp {
         assert!(sent.unwrap().success());
     }
 
+    /// Whether the server is still there.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.server.child.try_wait(), Ok(None))
+    }
+
     /// Waits until the server has ended by itself, and gives its code.
     pub(crate) async fn exit(&mut self) -> Option<i32> {
         let code = within("the server's end", self.server.child.wait())
@@ -382,7 +442,7 @@ impl TestApp {
 
     /// Starts it again on the same folders and database, and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
-        self.server = Server::start(&self.setup, self.folder.path(), ANY_PORT).await;
+        self.server = Server::start(&self.setup, self.folder.path(), self.setup.listen).await;
         self.ready().await;
     }
 
@@ -391,6 +451,18 @@ impl TestApp {
         let address = self.server.address.clone();
         self.server = Server::start(&self.setup, self.folder.path(), &address).await;
         self.ready().await;
+    }
+
+    /// Arms failpoints for its next starts, as `src/failpoint.rs` says; an empty text disarms them.
+    pub(crate) fn arm(&mut self, rules: &str) {
+        const VARIABLE: &str = "RUNQL_FAILPOINTS";
+        self.setup.env.retain(|(name, _)| name != VARIABLE);
+        self.setup.env.push((VARIABLE.to_owned(), rules.to_owned()));
+    }
+
+    /// As [`TestApp::restart`], but waits only until it listens: it may be about to die.
+    pub(crate) async fn relaunch(&mut self) {
+        self.server = Server::start(&self.setup, self.folder.path(), ANY_PORT).await;
     }
 
     /// The processes of its jobs that live: all that have this app's folder in their environment or arguments.

@@ -54,6 +54,17 @@ pub(crate) async fn with_db<F: Future<Output = ()>>(backend: Backend, test: impl
 }
 
 impl TestDb {
+    /// A database that somebody else makes and takes away.
+    pub(crate) fn at(url: impl Into<String>) -> Self {
+        let url = url.into();
+        let backend = if url.starts_with("sqlite:") {
+            Backend::Sqlite
+        } else {
+            Backend::Postgres
+        };
+        Self { url, backend }
+    }
+
     /// The address under which a store opens it.
     pub(crate) fn url(&self) -> &str {
         &self.url

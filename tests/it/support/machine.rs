@@ -34,23 +34,41 @@ impl Memory {
 
 /// The spawners that the server has at this moment.
 pub(crate) fn spawners(app: &TestApp) -> Vec<u32> {
-    let server = app.pid().to_string();
+    let mut found = children(app.pid());
+    found.retain(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.starts_with(b"runql-spawner")
+    });
+    found
+}
+
+/// The processes whose parent this is.
+pub(crate) fn children(parent: u32) -> Vec<u32> {
+    let wanted = parent.to_string();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let stat = std::fs::read(entry.path().join("stat")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat).into_owned();
         let parent = stat
             .rsplit(')')
             .next()
             .and_then(|rest| rest.split_whitespace().nth(1));
-        if parent == Some(server.as_str()) && read("cmdline").starts_with(b"runql-spawner") {
+        if parent == Some(wanted.as_str()) {
             found.push(pid);
         }
     }
     found
+}
+
+/// Whether a process is stopped, as by SIGSTOP.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim().starts_with('T'))
 }
 
 /// Sends a signal to a process, by its name.

@@ -2,8 +2,10 @@
 
 pub(crate) mod app;
 pub(crate) mod db;
+pub(crate) mod disk;
 pub(crate) mod forwarder;
 pub(crate) mod machine;
+pub(crate) mod postgres;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod wait;

@@ -35,21 +35,35 @@ pub(crate) struct Socket {
 impl Socket {
     /// Connects, and waits until the server has agreed.
     pub(crate) async fn connect(app: &TestApp) -> Self {
+        let opened = Self::open(app, json!({ "type": "connection_init" }), None).await;
+        opened.unwrap_or_else(|code| panic!("the server closed the socket with {code:?}"))
+    }
+
+    /// Connects with this first message and this Authorization header; or gives the code with which the server closed.
+    pub(crate) async fn open(app: &TestApp, init: Value, bearer: Option<&str>) -> Result<Self, Option<u16>> {
         let mut request = format!("ws://{}/graphql", app.address())
             .into_client_request()
             .unwrap();
         let protocol = HeaderValue::from_static("graphql-transport-ws");
         request.headers_mut().insert("sec-websocket-protocol", protocol);
+        if let Some(bearer) = bearer {
+            let value = HeaderValue::from_str(&format!("Bearer {bearer}")).unwrap();
+            request.headers_mut().insert("authorization", value);
+        }
         let (stream, _) = within("a socket", connect_async(request)).await.unwrap();
         let mut socket = Self {
             stream,
             early: VecDeque::new(),
         };
-        socket.send(json!({ "type": "connection_init" })).await;
+        socket.send(init).await;
         let answer = within("the server's agreement", socket.stream.next()).await;
-        let answer: Value = serde_json::from_str(answer.unwrap().unwrap().to_text().unwrap()).unwrap();
+        let answer = match answer.unwrap().unwrap() {
+            Message::Close(frame) => return Err(frame.map(|frame| frame.code.into())),
+            message => message,
+        };
+        let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
         assert_eq!(answer["type"], "connection_ack");
-        socket
+        Ok(socket)
     }
 
     /// Connects and subscribes.

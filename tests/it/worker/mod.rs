@@ -54,6 +54,8 @@ impl Remote {
         worker
             .args(["worker", "--server", url, "--log-format", "json"])
             .args(["--cancel-grace-ms", "500"])
+            .arg("--job-write")
+            .arg(std::env::temp_dir())
             .args(flags)
             .arg("--work-dir")
             .arg(folder.path().join("work"))

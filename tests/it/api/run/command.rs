@@ -98,6 +98,7 @@ async fn the_environment_is_clean(db: TestDb) {
             "RUNQL_JOB_ID",
             "RUNQL_OUTPUT",
             "RUNQL_PARAMETERS",
+            "TMPDIR",
         ]
     );
     assert_eq!((found["GREETING"], found["EMPTY"]), ("hello = wörld\n", ""));

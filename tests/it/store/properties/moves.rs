@@ -252,7 +252,7 @@ impl<'a> World<'a> {
                 let expired = node
                     .write(ExpireLeases {
                         before: self.now(),
-                        internal_only: false,
+                        whose: runql::store::Whose::All,
                         now: self.now(),
                         jitter: 1.0,
                     })

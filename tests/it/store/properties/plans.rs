@@ -178,7 +178,7 @@ impl World<'_> {
                 let expired = node
                     .write(ExpireLeases {
                         before: now,
-                        internal_only: false,
+                        whose: runql::store::Whose::All,
                         now,
                         jitter: 1.0,
                     })

@@ -1,4 +1,4 @@
-//! The one clock of those who run programs, and their one source of chance.
+//! The one clock, and the one source of chance.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};

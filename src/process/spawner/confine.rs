@@ -1,0 +1,353 @@
+//! What the spawner does so that programs are kept from what they must not reach.
+//!
+//! ```text
+//! once, on itself        limits, no new privileges, fewer capabilities: every program inherits them and it costs nothing
+//! for each program       a thread that becomes the user, enters a Landlock domain and starts the program from there
+//! ```
+//!
+//! User and domain belong to a thread, not to a process, and a program has those of the thread that starts it. So the
+//! spawner itself stays outside, free to kill what it has to, while nothing is forked and `posix_spawn` stays as fast
+//! as it is. Each program has a domain of its own: it can neither signal nor trace its spawner, nor another job.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+use rustix::fs::{Access as Reach, CWD, Mode, OFlags, ResolveFlags, access, open, openat2};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+
+use super::visible::{Visible, real};
+use crate::process::sandbox::{LANDLOCK_COMPLETE, Limits, RunAs, Sandbox, SandboxMode};
+
+/// What this code was tried with. Later versions restrict more, which is not to begin by itself.
+const KNOWN: ABI = ABI::V7;
+
+/// The thread that starts programs does little.
+const STACK: usize = 256 * 1024;
+
+/// Devices that hold nothing. Their questions (is this a terminal?) are allowed too.
+const WRITABLE_DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
+const READABLE_DEVICES: [&str; 2] = ["/dev/random", "/dev/urandom"];
+
+/// What root's programs may do as root, which is what containers leave to it too, without making devices. Anything else
+/// would open a way around the domain: into the kernel, into the memory of others, onto the disk.
+const LEFT_TO_ROOT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Where memory runs out, the kernel is to end programs before it ends the server.
+const EXPENDABLE: i32 = 500;
+
+/// What programs are kept from, ready to be applied.
+pub(super) struct Confinement {
+    pub(super) limits: Limits,
+    pub(super) run_as: Option<RunAs>,
+    /// The version of Landlock that is in force; 0 is none.
+    pub(super) landlock: u32,
+    visible: Visible,
+    /// Places that all programs may write.
+    writable: Vec<OwnedFd>,
+    devices: Devices,
+}
+
+struct Devices {
+    writable: Vec<OwnedFd>,
+    readable: Vec<OwnedFd>,
+    root: OwnedFd,
+}
+
+/// What the thread that starts a program is to apply to itself.
+pub(super) struct Walls {
+    domain: Option<RulesetCreated>,
+    run_as: Option<RunAs>,
+}
+
+impl Confinement {
+    /// Restricts this process as far as that holds for every program, and tries the rest.
+    pub(super) fn settle(sandbox: &Sandbox) -> io::Result<Self> {
+        lower_limits(&sandbox.limits)?;
+        be_expendable();
+        let visible = Visible::all_but(&sandbox.hidden);
+        let mut confinement = Self {
+            limits: sandbox.limits,
+            run_as: sandbox.run_as.clone(),
+            landlock: 0,
+            writable: Vec::new(),
+            devices: Devices::open()?,
+            visible,
+        };
+        if sandbox.mode != SandboxMode::Off {
+            // Until the trial has said otherwise.
+            confinement.landlock = KNOWN as u32;
+            rustix::thread::set_no_new_privs(true)?;
+            drop_capabilities()?;
+        }
+        for path in &sandbox.writable {
+            confinement.writable.push(confinement.open_extra(path)?);
+        }
+        confinement.landlock = confinement.trial(sandbox)?;
+        if sandbox.mode == SandboxMode::Require && confinement.landlock < LANDLOCK_COMPLETE {
+            return Err(io::Error::other(format!(
+                "this kernel keeps programs apart by Landlock version {} (0 is none), and --sandbox require wants \
+                 version {LANDLOCK_COMPLETE}, which Linux 6.12 has",
+                confinement.landlock
+            )));
+        }
+        Ok(confinement)
+    }
+
+    /// Whether programs can be started as they are.
+    pub(super) fn is_open(&self) -> bool {
+        self.landlock == 0 && self.run_as.is_none()
+    }
+
+    /// The walls for one program, which may write its own places: folders by their real paths.
+    pub(super) fn walls(&mut self, own: &[OwnedFd]) -> io::Result<Walls> {
+        let domain = if self.landlock == 0 {
+            None
+        } else {
+            self.visible.refresh();
+            Some(self.domain(own).map_err(io::Error::other)?)
+        };
+        Ok(Walls {
+            domain,
+            run_as: self.run_as.clone(),
+        })
+    }
+
+    /// Opens a folder of a program's own. Its path is a real one, so a link on it was put there since.
+    pub(super) fn open_own(&self, path: &Path) -> io::Result<OwnedFd> {
+        if let Some(hidden) = self.visible.hides_below(path) {
+            return Err(lies_within(hidden, path));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat2(
+            CWD,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS,
+        )?)
+    }
+
+    fn open_extra(&self, path: &Path) -> io::Result<OwnedFd> {
+        if let Some(hidden) = self.visible.hides_below(&real(path)) {
+            return Err(lies_within(hidden, path));
+        }
+        open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
+            let what = format!("{}, which jobs are to write: {error}", path.display());
+            io::Error::new(io::Error::from(error).kind(), what)
+        })
+    }
+
+    fn domain(&self, own: &[OwnedFd]) -> Result<RulesetCreated, RulesetError> {
+        let all = AccessFs::from_all(KNOWN);
+        let read = AccessFs::from_read(KNOWN);
+        let ask = AccessFs::ReadFile | AccessFs::IoctlDev;
+        // A device that is made anew is as good as the one that is hidden.
+        let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+        let mut domain = Ruleset::default()
+            .handle_access(all)?
+            .scope(Scope::from_all(KNOWN))?
+            .create()?
+            // This process has no way to new privileges already.
+            .no_new_privs(false)
+            .add_rule(PathBeneath::new(&self.devices.root, AccessFs::ReadDir))?;
+        self.visible.each(|place| allow(&mut domain, place, read))?;
+        for device in &self.devices.readable {
+            allow(&mut domain, device.as_fd(), ask)?;
+        }
+        for device in &self.devices.writable {
+            let write = AccessFs::WriteFile | AccessFs::Truncate;
+            allow(&mut domain, device.as_fd(), ask | write)?;
+        }
+        for place in own.iter().chain(&self.writable) {
+            allow(&mut domain, place.as_fd(), write)?;
+        }
+        Ok(domain)
+    }
+
+    /// Tries on a thread what every program will be under; the version of Landlock that then is in force.
+    fn trial(&mut self, sandbox: &Sandbox) -> io::Result<u32> {
+        if self.is_open() {
+            return Ok(0);
+        }
+        let walls = self.walls(&[])?;
+        in_thread(|| {
+            let landlock = walls.apply()?;
+            let Some(user) = &sandbox.run_as else {
+                return Ok(landlock);
+            };
+            for folder in sandbox.needed.iter().filter(|folder| exists(folder)) {
+                if let Err(error) = access(folder, Reach::READ_OK | Reach::EXEC_OK) {
+                    let (name, folder) = (&user.name, folder.display());
+                    let what =
+                        format!("jobs are to run as {name}, who cannot read the folder {folder}: {error}");
+                    return Err(io::Error::other(what));
+                }
+            }
+            Ok(landlock)
+        })?
+    }
+}
+
+impl Walls {
+    /// Puts them around this thread, for good; the version of Landlock in force.
+    pub(super) fn apply(self) -> io::Result<u32> {
+        if let Some(user) = &self.run_as {
+            become_user(user).map_err(|error| {
+                let what = format!(
+                    "programs cannot run as {} ({}:{}): {error}; only root can do that, or one who has the capabilities \
+                     SETUID, SETGID, CHOWN and KILL",
+                    user.name, user.uid, user.gid
+                );
+                io::Error::other(what)
+            })?;
+        }
+        let Some(domain) = self.domain else {
+            return Ok(0);
+        };
+        let status = domain.restrict_self().map_err(io::Error::other)?;
+        Ok(match status.landlock {
+            LandlockStatus::Available { effective_abi, .. } => (effective_abi as u32).min(KNOWN as u32),
+            _ => 0,
+        })
+    }
+}
+
+impl Devices {
+    fn open() -> io::Result<Self> {
+        let opened = |paths: &[&str]| {
+            // A container may lack some.
+            let places = paths
+                .iter()
+                .map(|path| open(*path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()));
+            places.flatten().collect()
+        };
+        Ok(Self {
+            writable: opened(&WRITABLE_DEVICES),
+            readable: opened(&READABLE_DEVICES),
+            root: open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+        })
+    }
+}
+
+fn allow(
+    domain: &mut RulesetCreated,
+    place: BorrowedFd<'_>,
+    access: BitFlags<AccessFs>,
+) -> Result<(), RulesetError> {
+    domain.add_rule(PathBeneath::new(place, access)).map(|_| ())
+}
+
+/// Does something on a thread of its own, whose walls end with it.
+pub(super) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)?;
+        thread
+            .join()
+            .map_err(|_| io::Error::other("the thread that starts programs failed"))
+    })
+}
+
+/// Makes this thread, and no other, the user's: in no group but the one named, and without capabilities.
+fn become_user(user: &RunAs) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    if user.uid != 0 {
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        };
+        rustix::thread::set_capabilities(None, none)?;
+    }
+    Ok(())
+}
+
+/// Takes from programs, at their start, what root has beyond [`LEFT_TO_ROOT`]. The spawner keeps what it has.
+fn drop_capabilities() -> io::Result<()> {
+    if !rustix::thread::capabilities(None)?
+        .effective
+        .contains(CapabilitySet::SETPCAP)
+    {
+        // No program can get any where there are no new privileges.
+        return Ok(());
+    }
+    for capability in CapabilitySet::all().iter() {
+        if !LEFT_TO_ROOT.contains(capability)
+            && rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false)
+        {
+            rustix::thread::remove_capability_from_bounding_set(capability)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lowers what this process, and so every program, may take. Processor time is counted from a process's start and the
+/// spawner lives long, so that limit is put on each program instead.
+fn lower_limits(limits: &Limits) -> io::Result<()> {
+    lower(Resource::Core, Some(0))?;
+    lower(Resource::Data, limits.memory)?;
+    lower(Resource::Nofile, limits.open_files)?;
+    lower(Resource::Nproc, limits.processes)?;
+    lower(Resource::Fsize, limits.file_size)
+}
+
+fn lower(resource: Resource, limit: Option<u64>) -> io::Result<()> {
+    let Some(limit) = limit else {
+        return Ok(());
+    };
+    let now = getrlimit(resource);
+    let maximum = now.maximum.map_or(limit, |maximum| maximum.min(limit));
+    let current = now.current.map_or(maximum, |current| current.min(maximum));
+    let new = Rlimit {
+        current: Some(current),
+        maximum: Some(maximum),
+    };
+    Ok(setrlimit(resource, new)?)
+}
+
+fn be_expendable() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(FILE)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    if now.is_some_and(|now: i32| now < EXPENDABLE) {
+        // Where it cannot be said the kernel chooses by size alone.
+        let _ = std::fs::write(FILE, EXPENDABLE.to_string());
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    // One that may not even be looked at does exist, as far as anybody knows.
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+fn lies_within(hidden: &Path, place: &Path) -> io::Error {
+    io::Error::other(format!(
+        "jobs cannot write {}: the server's own file {} lies there",
+        place.display(),
+        hidden.display()
+    ))
+}

@@ -1,0 +1,178 @@
+//! kill -9: at every failpoint, and at moments that nobody chose.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::json;
+
+use super::check::{all_is_well, nothing_lives};
+use super::points::{self, Trigger};
+use super::world::{Load, World};
+use super::{again_and_again, setup};
+use crate::support::app::TestApp;
+use crate::support::both_stores;
+use crate::support::db::TestDb;
+
+both_stores!(
+    before_each_commit,
+    after_each_commit,
+    between_the_commits,
+    while_it_ends,
+    while_it_cleans_up,
+    at_the_first_start,
+    at_any_moment,
+);
+
+/// Deaths at moments that nobody chose, in one round.
+const BLIND: usize = 8;
+
+async fn before_each_commit(db: TestDb) {
+    again_and_again(db, async |db, rng| {
+        let is_meant = |name: &str| name.starts_with("commit.before.") && !ends(name);
+        die_at(db, rng, Load::Listened, is_meant).await;
+    })
+    .await;
+}
+
+async fn after_each_commit(db: TestDb) {
+    again_and_again(db, async |db, rng| {
+        let is_meant = |name: &str| name.starts_with("commit.after.") && !ends(name);
+        die_at(db, rng, Load::Listened, is_meant).await;
+    })
+    .await;
+}
+
+async fn between_the_commits(db: TestDb) {
+    again_and_again(db, async |db, rng| {
+        let at_one = |name: &str| name.starts_with("commit.before.") || name.starts_with("commit.after.");
+        die_at(db, rng, Load::Listened, |name| !at_one(name) && !ends(name)).await;
+    })
+    .await;
+}
+
+async fn while_it_ends(db: TestDb) {
+    again_and_again(db, async |db, rng| die_at(db, rng, Load::Listened, ends).await).await;
+}
+
+async fn while_it_cleans_up(db: TestDb) {
+    again_and_again(db, async |db, rng| die_at(db, rng, Load::Cleaned, |_| true).await).await;
+}
+
+/// Whether a server comes by there on its way to its end.
+fn ends(name: &str) -> bool {
+    points::trigger(name) == Trigger::Term
+}
+
+/// One server dies at one failpoint after the other, each time while it puts in order what the death before left.
+async fn die_at(db: TestDb, mut rng: Rng, load: Load, is_meant: impl Fn(&str) -> bool) {
+    let mut names = points::all();
+    names.retain(|name| {
+        is_meant(name)
+            && (db.backend() == runql::store::Backend::Postgres || !points::needs_postgres(name))
+            && match points::trigger(name) {
+                Trigger::CleanUp => load == Load::Cleaned,
+                Trigger::Migration => false,
+                _ => load == Load::Listened,
+            }
+    });
+    assert!(!names.is_empty());
+    rng.shuffle(&mut names);
+    let mut app = setup(&db).start().await;
+    let world = World::begin(&app, load, &mut rng).await;
+    world.goes_on(3).await;
+    app.kill().await;
+    nothing_lives(&app, "a first kill").await;
+    for name in &names {
+        eprintln!("to die at {name}");
+        die(&mut app, &world, name, &mut rng).await;
+        nothing_lives(&app, name).await;
+    }
+    app.arm("");
+    app.restart().await;
+    world.moved([&app]);
+    all_is_well(world, &app, load).await;
+    app.stop().await;
+}
+
+/// Starts the server, and waits until it has died at a failpoint.
+async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
+    let trigger = points::trigger(name);
+    // Nothing expires on SQLite but what the start finds.
+    let often = trigger == Trigger::Load && !name.ends_with("ExpireLeases");
+    let at = if often { rng.u32(1..=3) } else { 1 };
+    let mut rules = format!("{name}=kill@{at}");
+    if name.ends_with("ReleaseJob") {
+        // A job that is about to start when the server is told to end.
+        rules.push_str(";attempt.prepared=wait:2000");
+    }
+    app.arm(&rules);
+    app.relaunch().await;
+    world.moved([&*app]);
+    if trigger == Trigger::Term {
+        app.ready().await;
+        world.goes_on(3).await;
+        app.signal("TERM");
+    }
+    // On a busy machine it takes its time until the load comes to the rarest of them.
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while app.is_running() && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        app.exit().await,
+        None,
+        "{name} was never reached: the server ended by itself"
+    );
+}
+
+/// Migrations that are cut off, by failpoints and at any moment, are done by the next start.
+async fn at_the_first_start(db: TestDb) {
+    again_and_again(db, async |db, mut rng| {
+        let mut names = points::all();
+        names.retain(|name| points::trigger(name) == Trigger::Migration);
+        names.reverse();
+        let fresh = names.pop().unwrap();
+        let mut app = setup(&db)
+            .env("RUNQL_FAILPOINTS", format!("{fresh}=kill"))
+            .launch()
+            .await;
+        assert_eq!(app.exit().await, None);
+        for _ in 0..3 {
+            app.arm("");
+            app.relaunch().await;
+            tokio::time::sleep(Duration::from_micros(rng.u64(0..40_000))).await;
+            app.kill().await;
+        }
+        for name in names {
+            // Reached only where none of those was quick enough.
+            app.arm(&format!("{name}=kill"));
+            app.relaunch().await;
+            tokio::time::sleep(Duration::from_micros(rng.u64(0..40_000))).await;
+            app.kill().await;
+        }
+        app.arm("");
+        app.restart().await;
+        app.completed(json!({ "command": { "shell": { "command": "echo at last" } } }))
+            .await;
+        app.stop().await;
+    })
+    .await;
+}
+
+async fn at_any_moment(db: TestDb) {
+    again_and_again(db, async |db, mut rng| {
+        let mut app = setup(&db).start().await;
+        let world = World::begin(&app, Load::Listened, &mut rng).await;
+        for round in 0..BLIND {
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..500))).await;
+            app.kill().await;
+            nothing_lives(&app, &format!("kill {round}")).await;
+            app.relaunch().await;
+            world.moved([&app]);
+        }
+        app.ready().await;
+        all_is_well(world, &app, Load::Listened).await;
+        app.stop().await;
+    })
+    .await;
+}
