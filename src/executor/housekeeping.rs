@@ -37,8 +37,9 @@ const LONGEST_BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// price, however small it is, and a busy machine would make them ever smaller without gain.
 const SMALLEST_BATCH: usize = 32;
 
-/// A batch that takes longer makes the next one smaller: other writes wait for it.
-const LONG_BATCH: Duration = Duration::from_millis(200);
+/// A batch that takes longer makes the next one smaller: other writes wait for it. Its commit does not count: on a slow
+/// disk that takes as long for a few jobs as for many.
+const LONG_BATCH: Duration = Duration::from_millis(100);
 
 /// Puts jobs into line whose moment has come.
 pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
@@ -282,13 +283,12 @@ pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result
             return Ok(deleted);
         };
         after = next;
-        let took = began.elapsed();
-        if took > LONG_BATCH {
+        if done.took > LONG_BATCH {
             batch_size = (batch_size / 2).max(SMALLEST_BATCH);
-        } else if took < LONG_BATCH / 2 {
+        } else if done.took < LONG_BATCH / 2 {
             batch_size = (batch_size * 2).min(MOST_AT_ONCE);
         }
         // Others get their turn.
-        tokio::time::sleep(took.clamp(BATCH_PAUSE, LONGEST_BATCH_PAUSE)).await;
+        tokio::time::sleep(began.elapsed().clamp(BATCH_PAUSE, LONGEST_BATCH_PAUSE)).await;
     }
 }
