@@ -286,7 +286,7 @@ pub struct Limits {
         default_value = "200", value_parser = whole::<usize>(1..=1_000_000),
     )]
     pub max_listeners_per_connection: usize,
-    /// Connections open at once
+    /// Connections open at once; those that became a WebSocket count as listeners instead
     #[arg(
         long, env = "RUNQL_MAX_CONNECTIONS", value_name = "COUNT",
         default_value = "10000", value_parser = whole::<usize>(1..=1_000_000),

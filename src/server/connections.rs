@@ -60,6 +60,7 @@ pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, cl
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
+                Err(error) if is_the_peers(&error) => continue,
                 Err(error) => {
                     tracing::warn!(error = %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -97,7 +98,16 @@ pub(super) async fn serve(listener: TcpListener, app: Router, bounds: Bounds, cl
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one connection, and a WebSocket that it becomes.
+/// Whether only this one connection is lost: its peer went away before it was accepted.
+fn is_the_peers(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+/// Serves one connection, until it is closed or becomes a WebSocket: sockets have a bound of their own.
 async fn connection<A, F>(stream: TcpStream, head_timeout: Duration, closing: CancellationToken, answer: A)
 where
     A: Fn(Request<Body>) -> F + Clone,

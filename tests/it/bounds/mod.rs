@@ -2,6 +2,7 @@
 //! so. `RUNQL_TEST_LONG=1` runs the full sizes.
 
 mod cleanup;
+mod frames;
 mod garbage;
 mod load;
 
