@@ -349,6 +349,18 @@ pub struct Limits {
         default_value = "200", value_parser = whole::<usize>(1..=1_000_000),
     )]
     pub max_listeners_per_connection: usize,
+    /// Connections open at once; those that became a WebSocket count as listeners instead
+    #[arg(
+        long, env = "RUNQL_MAX_CONNECTIONS", value_name = "COUNT",
+        default_value = "10000", value_parser = whole::<usize>(1..=1_000_000),
+    )]
+    pub max_connections: usize,
+    /// Time that a client may take to send the head of a request, and to begin the next one, in milliseconds
+    #[arg(
+        long = "request-head-timeout-ms", env = "RUNQL_REQUEST_HEAD_TIMEOUT_MS", value_name = "MS",
+        default_value = "30000", value_parser = millis(100..=3_600_000),
+    )]
+    pub request_head_timeout: Duration,
 }
 
 /// What the server writes about itself, and where it reads the rest from.

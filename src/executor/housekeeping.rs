@@ -30,11 +30,16 @@ const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 /// The least pause between two batches of a clean-up, so that other writes pass.
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
-/// Jobs in the first batch of a clean-up, before it is known what they cost.
-const FIRST_BATCH: usize = 16;
+/// The longest one.
+const LONGEST_BATCH_PAUSE: Duration = Duration::from_millis(50);
 
-/// A batch that takes longer makes the next one smaller: other writes wait for it.
-const LONG_BATCH: Duration = Duration::from_millis(50);
+/// Jobs in the first batch of a clean-up, before it is known what they cost, and the fewest in any: a batch has its
+/// price, however small it is, and a busy machine would make them ever smaller without gain.
+const SMALLEST_BATCH: usize = 32;
+
+/// A batch that takes longer makes the next one smaller: other writes wait for it. Its commit does not count: on a slow
+/// disk that takes as long for a few jobs as for many.
+const LONG_BATCH: Duration = Duration::from_millis(100);
 
 /// Puts jobs into line whose moment has come.
 pub(super) async fn promote(context: Arc<Context>, stop: CancellationToken) {
@@ -262,7 +267,7 @@ pub(super) async fn forget_audit(context: Arc<Context>, age: Duration, stop: Can
 /// of log or a million. What a failure leaves, or a caller who goes away, is there for the next call.
 pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result<u64, StoreError> {
     let mut deleted = 0;
-    let mut batch_size = FIRST_BATCH;
+    let mut batch_size = SMALLEST_BATCH;
     let mut after = Place::default();
     loop {
         let batch = CleanupBatch {
@@ -278,13 +283,12 @@ pub(super) async fn clean_up(context: &Context, filter: CleanupFilter) -> Result
             return Ok(deleted);
         };
         after = next;
-        let took = began.elapsed();
-        if took > LONG_BATCH {
-            batch_size = (batch_size / 2).max(1);
-        } else if took < LONG_BATCH / 4 {
+        if done.took > LONG_BATCH {
+            batch_size = (batch_size / 2).max(SMALLEST_BATCH);
+        } else if done.took < LONG_BATCH / 2 {
             batch_size = (batch_size * 2).min(MOST_AT_ONCE);
         }
-        // As much time for other writes as this one took.
-        tokio::time::sleep(took.clamp(BATCH_PAUSE, LONG_BATCH)).await;
+        // Others get their turn.
+        tokio::time::sleep(began.elapsed().clamp(BATCH_PAUSE, LONGEST_BATCH_PAUSE)).await;
     }
 }

@@ -18,8 +18,7 @@
 //! | `remote*` | workers that are no part of a server |
 //! | `keeper`, `running` | what this node holds |
 //! | `housekeeping` | what any node does for all |
-//! | `feed`, `listen` | events and logs, live |
-//! | `health` | how it is |
+//! | `feed`, `listen`, `health` | events and logs, live; how it is |
 
 mod acting;
 mod attempt;
@@ -40,6 +39,7 @@ mod remote_check;
 mod request;
 mod running;
 mod secrets;
+mod start_error;
 mod submit;
 mod time;
 mod validate;
@@ -65,6 +65,7 @@ pub use remote::{
 };
 pub use request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
 pub use secrets::SecretSources;
+pub use start_error::StartError;
 
 use crate::auth::Tokens;
 use crate::domain::{Changes, JobId, Timestamp, WorkerId};
@@ -72,9 +73,7 @@ use crate::event::Hints;
 use crate::pipeline;
 use crate::program::Programs;
 use crate::script::{Catalog, Interpreters};
-use crate::store::{
-    Backend, CancelJob, Cancelled, CleanupFilter, OpenError, Reader, Store, StoreError, StoreOptions, Trouble,
-};
+use crate::store::{Backend, CancelJob, Cancelled, CleanupFilter, Reader, Store, StoreError, StoreOptions};
 use crate::supervisor::Supervisor;
 use dispatcher::Dispatcher;
 use feed::Feed;
@@ -180,34 +179,6 @@ fn spawn<F>(
             Ok::<(), std::convert::Infallible>(())
         }
     });
-}
-
-/// Why an executor did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store could not be opened.
-    #[error("the store could not be opened")]
-    Open(#[source] OpenError),
-    /// The store failed after it was opened.
-    #[error("the store failed at the start")]
-    Store(#[source] StoreError),
-    /// This program's own file cannot be named, and the options name no other.
-    #[error("the program that supervises processes cannot be found")]
-    Spawner(#[source] std::io::Error),
-    /// Jobs cannot be run as the options want them to.
-    #[error("jobs cannot be run as the settings of the sandbox say")]
-    Sandbox(#[source] std::io::Error),
-}
-
-impl StartError {
-    /// What keeps the database from being used; trying again may help. None where it will not.
-    #[must_use]
-    pub const fn trouble(&self) -> Option<Trouble> {
-        match self {
-            Self::Open(OpenError::Store(error)) | Self::Store(error) => error.trouble(),
-            Self::Open(_) | Self::Spawner(_) | Self::Sandbox(_) => None,
-        }
-    }
 }
 
 impl Executor {

@@ -101,7 +101,9 @@ impl Mutation {
         }
     }
 
-    /// Deletes ended jobs with their logs and events. Cursors of events that were deleted expire.
+    /// Deletes ended jobs with their logs and events, batch by batch, the oldest first, while other work goes on.
+    /// Cursors of events that were deleted expire. Whoever goes away before the answer ends it after the batch under
+    /// way; what is left is there for the next call.
     async fn cleanup(
         &self,
         ctx: &Context<'_>,

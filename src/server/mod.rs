@@ -8,17 +8,16 @@
 //! It listens before the store is open, so that whoever deploys it sees what it waits for.
 
 mod access;
+mod connections;
 mod job_log;
 mod routes;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -106,25 +105,20 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let app = with_outer_layers(routes::routes(shared.clone()), guard(&config, &shared));
     let closing = shared.closing.clone();
-    let listener = listener.tap_io(|stream| {
-        // Events are small, and are to leave at once.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = %error, "TCP_NODELAY could not be set");
-        }
-    });
-    let connections = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>());
-    let connections = connections
-        .with_graceful_shutdown(closing.cancelled_owned())
-        .into_future();
+    let bounds = connections::Bounds {
+        connections: config.limits.max_connections,
+        head_timeout: config.limits.request_head_timeout,
+    };
+    let connections = connections::serve(listener, app, bounds, closing);
     tokio::pin!(connections);
     tracing::info!(%address, "listening");
 
     let mut listening = true;
     let ended = tokio::select! {
         ended = run(&config, &shared, &mut supervisor) => ended,
-        ended = &mut connections => {
+        () = &mut connections => {
             listening = false;
-            ended.context("the listener failed")
+            Ok(())
         }
         () = signals.next() => Ok(()),
     };
@@ -145,8 +139,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     let drained = async {
-        if listening && let Err(error) = connections.await {
-            tracing::warn!(error = %chain(&error), "the listener failed at its end");
+        if listening {
+            connections.await;
         }
         if let Some(live) = live {
             live.transport.closed().await;

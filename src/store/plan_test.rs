@@ -251,7 +251,6 @@ async fn no_hot_write_reads_the_history() {
             jitter: 1.0,
         };
         assert_eq!(bench.write(expire).await.jobs.len(), 1);
-        // What runs is few, and may be sorted.
         bench.assert_cheap("expire", true).await;
         let cancel = CancelJob {
             id: inserted[2].job.id,

@@ -10,6 +10,7 @@
 
 mod access;
 mod api;
+mod bounds;
 mod clients;
 mod embed;
 mod faults;

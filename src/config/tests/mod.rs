@@ -88,6 +88,8 @@ fn without_any_setting_the_defaults_are_those_of_the_manual() {
     assert_eq!(config.limits.rate_limit, None);
     assert_eq!(config.limits.max_listeners, 20_000);
     assert_eq!(config.limits.max_listeners_per_connection, 200);
+    assert_eq!(config.limits.max_connections, 10_000);
+    assert_eq!(config.limits.request_head_timeout, Duration::from_secs(30));
     assert!(config.logging.log_level.to_string().starts_with("info,"));
     assert_eq!(config.logging.log_format, LogFormat::Auto);
     assert!(
@@ -176,6 +178,8 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
             "RUNQL_MAX_LISTENERS_PER_CONNECTION",
             "9",
         ),
+        ("max-connections", "RUNQL_MAX_CONNECTIONS", "9"),
+        ("request-head-timeout-ms", "RUNQL_REQUEST_HEAD_TIMEOUT_MS", "900"),
     ];
     let listed =
         |place: &Place, arguments: &str| match place.parse(&format!("check-config {arguments}")).unwrap() {

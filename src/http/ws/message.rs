@@ -85,6 +85,7 @@ pub(super) struct Close {
 impl Close {
     /// The server goes down: clients try again, elsewhere or later.
     pub(super) const GOING_AWAY: Self = Self::new(1001, "Going away");
+    pub(super) const PROTOCOL: Self = Self::new(1002, "Protocol error");
     pub(super) const TOO_LARGE: Self = Self::new(1009, "Message too large");
     pub(super) const UNAUTHORIZED: Self = Self::new(4401, "Unauthorized");
     pub(super) const FORBIDDEN: Self = Self::new(4403, "Forbidden");

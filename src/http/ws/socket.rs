@@ -235,14 +235,19 @@ impl State {
     }
 }
 
-/// A message above the limit is the one fault of a peer that it is told of by a code of its own.
+/// What a peer did wrong it is told by a code; one that is gone is told nothing.
 fn ended_by(error: Error) -> Ended {
     use axum::extract::ws::close_code;
+    use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
     let fault = error.into_inner();
-    let too_large = fault.downcast_ref::<tungstenite::Error>();
-    match too_large {
+    match fault.downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => Close::TOO_LARGE.into(),
         Some(tungstenite::Error::Utf8(_)) => Close::bad_request("text is not UTF-8").into(),
+        Some(tungstenite::Error::Protocol(broken))
+            if !matches!(broken, ResetWithoutClosingHandshake | SendAfterClosing) =>
+        {
+            Close::PROTOCOL.into()
+        }
         _ => {
             debug!(error.message = %fault, ws.close_code = close_code::ABNORMAL, "a socket broke off");
             Ended::Gone

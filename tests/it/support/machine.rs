@@ -35,6 +35,18 @@ impl Memory {
     }
 }
 
+/// What a process has of memory that is its own, in KiB: pages of its program are shared by the server and all
+/// spawners, and are many where it was built for debugging. Nothing where it has ended.
+pub(crate) fn private(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let fields = status
+        .lines()
+        .filter(|line| line.starts_with("RssAnon:") || line.starts_with("RssShmem:"));
+    fields
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
 /// The spawners that the server has at this moment.
 pub(crate) fn spawners(app: &TestApp) -> Vec<u32> {
     let mut found = children(app.pid());
