@@ -128,7 +128,9 @@ impl<O: Operation> Queued for Waiting<O> {
 
     #[cfg(feature = "failpoints")]
     fn name(&self) -> &'static str {
-        std::any::type_name::<O>().rsplit("::").next().unwrap_or_default()
+        // Of one that is noted in the audit log it is what is noted.
+        let name = std::any::type_name::<O>().rsplit("::").next().unwrap_or_default();
+        name.trim_end_matches('>')
     }
 }
 

@@ -71,7 +71,7 @@ async fn die_at(db: TestDb, mut rng: Rng, load: Load, is_meant: impl Fn(&str) ->
             && (db.backend() == runql::store::Backend::Postgres || !points::needs_postgres(name))
             && match points::trigger(name) {
                 Trigger::CleanUp => load == Load::Cleaned,
-                Trigger::Migration => false,
+                Trigger::Migration | Trigger::Apart => false,
                 _ => load == Load::Listened,
             }
     });

@@ -15,6 +15,8 @@ pub(super) enum Trigger {
     CleanUp,
     /// The first start on a database.
     Migration,
+    /// Tokens and the audit log by themselves: no job depends on them, and the load makes none.
+    Apart,
 }
 
 /// The names of all failpoints, in order.
@@ -65,6 +67,8 @@ pub(super) fn trigger(name: &str) -> Trigger {
         Trigger::Term
     } else if name.starts_with("cleanup.") || ends(&["CleanupBatch"]) {
         Trigger::CleanUp
+    } else if ends(&["Token", "Tokens", "Audit"]) {
+        Trigger::Apart
     } else {
         Trigger::Load
     }

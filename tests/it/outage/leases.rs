@@ -28,7 +28,7 @@ async fn a_lease_that_ran_out_while_the_database_was_away_stops_the_job(db: Test
         .start()
         .await;
     // The second attempt fails where the first one's process still lives.
-    let line = r#"if [ "$RUNQL_ATTEMPT" = 2 ]; then ! kill -0 "$(cat "$HOLD/first")"; exit; fi
+    let line = r#"if [ "$RUNQL_ATTEMPT" = 2 ]; then [ ! -e "/proc/$(cat "$HOLD/first")" ]; exit; fi
         echo $$ > "$HOLD/first"; echo "attempt $RUNQL_ATTEMPT"; exec sleep 1000"#;
     let env = json!([{ "name": "HOLD", "value": far.folder() }]);
     let more = json!({ "maxAttempts": 2, "backoffMs": 0, "env": env });
@@ -36,6 +36,7 @@ async fn a_lease_that_ran_out_while_the_database_was_away_stops_the_job(db: Test
     printed(&far, &id, "attempt 1").await;
     let near = Setup::new(&db)
         .flag("--lease-ms", lease.as_millis())
+        .flag("--job-write", far.folder().display())
         .start()
         .await;
     wire.cut();
@@ -75,7 +76,11 @@ async fn a_node_that_is_cut_off_stops_before_another_starts(db: TestDb) {
     let more = json!({ "maxAttempts": 2, "backoffMs": 0, "env": env });
     let id = far.run(shell_with(line, more)).await;
     printed(&far, &id, "attempt 1").await;
-    let near = Setup::new(&db).flag("--lease-ms", lease).start().await;
+    let near = Setup::new(&db)
+        .flag("--lease-ms", lease)
+        .flag("--job-write", far.folder().display())
+        .start()
+        .await;
     // It stays open, and nothing comes: only its own clock tells the node that it is alone.
     wire.lose();
     let job = near.ended(&id).await;

@@ -66,7 +66,7 @@ async fn a_stopped_postgres_is_waited_for() {
     postgres.stop("INT").await;
     std::fs::write(app.folder().join("go"), "").unwrap();
     has_talked(&app).await;
-    in_trouble(&app, &["UNREACHABLE"]).await;
+    in_trouble(&app, &["UNREACHABLE", "NO_ANSWER"]).await;
     runs(&app, false, 2).await;
 
     postgres.start_again().await;
