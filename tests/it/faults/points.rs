@@ -15,7 +15,8 @@ pub(super) enum Trigger {
     CleanUp,
     /// The first start on a database.
     Migration,
-    /// Tokens and the audit log by themselves: no job depends on them, and the load makes none.
+    /// Tokens, the audit log by itself, and a try whether the store can be written again: no job depends on them, and
+    /// the load calls for none.
     Apart,
 }
 
@@ -67,7 +68,7 @@ pub(super) fn trigger(name: &str) -> Trigger {
         Trigger::Term
     } else if name.starts_with("cleanup.") || ends(&["CleanupBatch"]) {
         Trigger::CleanUp
-    } else if ends(&["Token", "Tokens", "Audit"]) {
+    } else if ends(&["Token", "Tokens", "Audit", "TryOut"]) {
         Trigger::Apart
     } else {
         Trigger::Load
