@@ -22,21 +22,23 @@ async fn a_lease_that_ran_out_while_the_database_was_away_stops_the_job(db: Test
     let wire = Forwarder::cut_off(&db).await;
     wire.mend();
     let lease = Duration::from_millis(1_500);
+    let shared = tempfile::tempdir().unwrap();
     let far = Setup::new(&db)
         .through(wire.url())
         .flag("--lease-ms", lease.as_millis())
+        .flag("--job-write", shared.path().display())
         .start()
         .await;
     // The second attempt fails where the first one's process still lives.
     let line = r#"if [ "$RUNQL_ATTEMPT" = 2 ]; then [ ! -e "/proc/$(cat "$HOLD/first")" ]; exit; fi
         echo $$ > "$HOLD/first"; echo "attempt $RUNQL_ATTEMPT"; exec sleep 1000"#;
-    let env = json!([{ "name": "HOLD", "value": far.folder() }]);
+    let env = json!([{ "name": "HOLD", "value": shared.path() }]);
     let more = json!({ "maxAttempts": 2, "backoffMs": 0, "env": env });
     let id = far.run(shell_with(line, more)).await;
     printed(&far, &id, "attempt 1").await;
     let near = Setup::new(&db)
         .flag("--lease-ms", lease.as_millis())
-        .flag("--job-write", far.folder().display())
+        .flag("--job-write", shared.path().display())
         .start()
         .await;
     wire.cut();
@@ -65,20 +67,22 @@ async fn a_node_that_is_cut_off_stops_before_another_starts(db: TestDb) {
     let wire = Forwarder::cut_off(&db).await;
     wire.mend();
     let lease = 3_000;
+    let shared = tempfile::tempdir().unwrap();
     let far = Setup::new(&db)
         .through(wire.url())
         .flag("--lease-ms", lease)
+        .flag("--job-write", shared.path().display())
         .start()
         .await;
     let line = r#"while :; do date +%s%N >> "$HOLD/attempt-$RUNQL_ATTEMPT"; echo "attempt $RUNQL_ATTEMPT"
         [ "$RUNQL_ATTEMPT" = 1 ] || exit 0; sleep 0.02; done"#;
-    let env = json!([{ "name": "HOLD", "value": far.folder() }]);
+    let env = json!([{ "name": "HOLD", "value": shared.path() }]);
     let more = json!({ "maxAttempts": 2, "backoffMs": 0, "env": env });
     let id = far.run(shell_with(line, more)).await;
     printed(&far, &id, "attempt 1").await;
     let near = Setup::new(&db)
         .flag("--lease-ms", lease)
-        .flag("--job-write", far.folder().display())
+        .flag("--job-write", shared.path().display())
         .start()
         .await;
     // It stays open, and nothing comes: only its own clock tells the node that it is alone.
@@ -92,7 +96,7 @@ async fn a_node_that_is_cut_off_stops_before_another_starts(db: TestDb) {
     assert_eq!(job["attempts"][0]["error"]["code"], "WORKER_LOST");
     far.nothing_left().await;
     let times = |attempt: u32| -> Vec<u128> {
-        let text = std::fs::read_to_string(far.folder().join(format!("attempt-{attempt}"))).unwrap();
+        let text = std::fs::read_to_string(shared.path().join(format!("attempt-{attempt}"))).unwrap();
         text.lines().map(|line| line.parse().unwrap()).collect()
     };
     let (last, first) = (*times(1).last().unwrap(), times(2)[0]);
