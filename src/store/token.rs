@@ -72,6 +72,33 @@ async fn live(tx: &Tx, id: TokenId) -> Result<Result<token::Model, TokenFault>, 
     })
 }
 
+/// Changes a token that is not revoked, and counts the change.
+async fn change(
+    tx: &Tx,
+    id: TokenId,
+    alter: impl FnOnce(&mut token::Model),
+) -> Result<Result<Token, TokenFault>, StoreError> {
+    let mut row = match live(tx, id).await? {
+        Ok(row) => row,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    alter(&mut row);
+    token::Entity::update_many()
+        .col_expr(token::Column::Hash, Expr::value(row.hash.clone()))
+        .col_expr(
+            token::Column::PreviousHash,
+            Expr::value(row.previous_hash.clone()),
+        )
+        .col_expr(token::Column::PreviousUntil, Expr::value(row.previous_until))
+        .col_expr(token::Column::RotatedAt, Expr::value(row.rotated_at))
+        .col_expr(token::Column::RevokedAt, Expr::value(row.revoked_at))
+        .filter(token::Column::Id.eq(row.id))
+        .exec(tx.conn())
+        .await?;
+    count_change(tx).await?;
+    Ok(Ok(secrets(row)?.token))
+}
+
 /// Makes a token.
 #[derive(Debug)]
 pub struct CreateToken {
@@ -143,27 +170,13 @@ impl Operation for RotateToken {
 
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Self::Output, StoreError>> {
         Box::pin(async move {
-            let mut row = match live(tx, self.id).await? {
-                Ok(row) => row,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            let before = std::mem::replace(&mut row.hash, self.hash.0.to_vec());
-            row.previous_hash = self.keep_until.map(|_| before);
-            row.previous_until = self.keep_until.map(Timestamp::micros);
-            row.rotated_at = Some(self.now.micros());
-            token::Entity::update_many()
-                .col_expr(token::Column::Hash, Expr::value(row.hash.clone()))
-                .col_expr(
-                    token::Column::PreviousHash,
-                    Expr::value(row.previous_hash.clone()),
-                )
-                .col_expr(token::Column::PreviousUntil, Expr::value(row.previous_until))
-                .col_expr(token::Column::RotatedAt, Expr::value(row.rotated_at))
-                .filter(token::Column::Id.eq(row.id))
-                .exec(tx.conn())
-                .await?;
-            count_change(tx).await?;
-            Ok(Ok(secrets(row)?.token))
+            change(tx, self.id, |row| {
+                let before = std::mem::replace(&mut row.hash, self.hash.0.to_vec());
+                row.previous_hash = self.keep_until.map(|_| before);
+                row.previous_until = self.keep_until.map(Timestamp::micros);
+                row.rotated_at = Some(self.now.micros());
+            })
+            .await
         })
     }
 }
@@ -181,20 +194,7 @@ impl Operation for RevokeToken {
     type Output = Result<Token, TokenFault>;
 
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Self::Output, StoreError>> {
-        Box::pin(async move {
-            let mut row = match live(tx, self.id).await? {
-                Ok(row) => row,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            row.revoked_at = Some(self.now.micros());
-            token::Entity::update_many()
-                .col_expr(token::Column::RevokedAt, Expr::value(row.revoked_at))
-                .filter(token::Column::Id.eq(row.id))
-                .exec(tx.conn())
-                .await?;
-            count_change(tx).await?;
-            Ok(Ok(secrets(row)?.token))
-        })
+        Box::pin(async move { change(tx, self.id, |row| row.revoked_at = Some(self.now.micros())).await })
     }
 }
 
