@@ -196,10 +196,13 @@ pub(super) async fn run_jobs(shared: Arc<Shared>, mut rng: Rng) {
 }
 
 /// Asks for a job: once, or with a key until there is an answer. None where nobody answered.
+///
+/// What would run for ever is asked for with a key, and until the end: it may be stored though no answer came, and then
+/// nobody could cancel it, and it would keep a worker of the server that stays.
 async fn run_job(shared: &Shared, kind: Kind, rng: &mut Rng) -> Option<String> {
     let mut input = kind.input(shared, rng);
     let mut idempotency_key = None;
-    if rng.bool() {
+    if kind.is_cancelled() || rng.bool() {
         let key = uuid::Uuid::now_v7().to_string();
         input["idempotencyKey"] = json!(key);
         // Shown again by the API, which does not show keys.
@@ -207,7 +210,9 @@ async fn run_job(shared: &Shared, kind: Kind, rng: &mut Rng) -> Option<String> {
         idempotency_key = Some(key);
     }
     let variables = json!({ "input": input });
-    let mut payload = if idempotency_key.is_some() {
+    let mut payload = if kind.is_cancelled() {
+        shared.insist_until(&shared.over, RUN, &variables).await?
+    } else if idempotency_key.is_some() {
         shared.insist(RUN, &variables).await?
     } else {
         shared.ask(RUN, &variables).await?

@@ -10,39 +10,20 @@ use super::check::{all_is_well, nothing_lives};
 use super::points::{self, Trigger};
 use super::world::{Load, World};
 use super::{again_and_again, setup};
+use crate::life::printed;
 use crate::support::app::TestApp;
 use crate::support::both_stores;
 use crate::support::db::{TestDb, with_db};
 
 both_stores!(
+    before_each_commit,
+    after_each_commit,
     between_the_commits,
     while_it_ends,
     while_it_cleans_up,
     at_the_first_start,
     at_any_moment,
 );
-
-#[tokio::test]
-async fn before_each_commit_on_sqlite() {
-    with_db(Backend::Sqlite, before_each_commit).await;
-}
-
-#[tokio::test]
-async fn after_each_commit_on_sqlite() {
-    with_db(Backend::Sqlite, after_each_commit).await;
-}
-
-#[tokio::test]
-#[ignore = "now and then jobs stay RUNNING under the load of this test, which is not understood yet"]
-async fn before_each_commit_on_postgres() {
-    with_db(Backend::Postgres, before_each_commit).await;
-}
-
-#[tokio::test]
-#[ignore = "now and then jobs stay RUNNING under the load of this test, which is not understood yet"]
-async fn after_each_commit_on_postgres() {
-    with_db(Backend::Postgres, after_each_commit).await;
-}
 
 /// Deaths at moments that nobody chose, in one round.
 const BLIND: usize = 8;
@@ -118,8 +99,11 @@ async fn die_at(db: TestDb, mut rng: Rng, load: Load, is_meant: impl Fn(&str) ->
 /// Starts the server, and waits until it has died at a failpoint.
 async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
     let trigger = points::trigger(name);
-    // Nothing expires on SQLite but what the start finds.
-    let often = trigger == Trigger::Load && !name.ends_with("ExpireLeases");
+    let expires = points::needs_expiry(name);
+    if expires {
+        leave_a_lease(app, world).await;
+    }
+    let often = trigger == Trigger::Load && !expires;
     let at = if often { rng.u32(1..=3) } else { 1 };
     let mut rules = format!("{name}=kill@{at}");
     if name.ends_with("ReleaseJob") {
@@ -144,6 +128,20 @@ async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
         None,
         "{name} was never reached: the server ended by itself"
     );
+}
+
+/// Kills a server while it runs a job: the next one finds a lease that nobody renews. The death before may have left
+/// none, and while a server lives none runs out.
+async fn leave_a_lease(app: &mut TestApp, world: &World) {
+    app.arm("");
+    app.restart().await;
+    world.moved([&*app]);
+    let endless = app.shell("echo up; sleep 1000").await;
+    // Only now it cannot go back to the queue any more.
+    printed(app, &endless, "up").await;
+    world.forgive(&[endless]);
+    app.kill().await;
+    nothing_lives(app, "a kill that leaves a lease").await;
 }
 
 /// Migrations that are cut off, by failpoints and at any moment, are done by the next start.

@@ -31,8 +31,8 @@ use fastrand::Rng;
 use crate::support::app::Setup;
 use crate::support::db::{TestDb, with_db};
 
-/// How long a dead server's leases hold.
-const LEASE: Duration = Duration::from_millis(1_000);
+/// How long a dead server's leases hold: short, but longer than a busy machine takes for a commit.
+const LEASE: Duration = Duration::from_millis(2_000);
 
 /// A server of these tests.
 fn setup(db: &TestDb) -> Setup {

@@ -123,7 +123,8 @@ async fn one_dies_one_freezes_one_is_started_anew(db: TestDb) {
 async fn frozen_at_failpoints(db: TestDb) {
     again_and_again(db, async |db, mut rng| {
         let mut names = points::all();
-        names.retain(|name| points::trigger(name) == Trigger::Load);
+        // Whichever server looks first ends what ran out, and that may always be the other one.
+        names.retain(|name| points::trigger(name) == Trigger::Load && !points::needs_expiry(name));
         rng.shuffle(&mut names);
         // Where locks are held, and where a job is about to start.
         let always = ["commit.before.EndJob", "attempt.prepared", "claim.answered"];
@@ -139,11 +140,7 @@ async fn frozen_at_failpoints(db: TestDb) {
             victim.kill().await;
             nothing_lives(&victim, name).await;
             eprintln!("to freeze at {name}");
-            let at = if name.ends_with("ExpireLeases") {
-                1
-            } else {
-                rng.u32(1..=3)
-            };
+            let at = rng.u32(1..=3);
             victim.arm(&format!("{name}=stop@{at}"));
             victim.relaunch().await;
             world.moved([&steady, &victim]);

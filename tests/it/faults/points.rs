@@ -80,6 +80,11 @@ pub(super) fn needs_postgres(name: &str) -> bool {
     name.ends_with("SweepPlans")
 }
 
+/// Whether it takes a lease that nobody renewed.
+pub(super) fn needs_expiry(name: &str) -> bool {
+    name.ends_with("ExpireLeases")
+}
+
 #[test]
 fn the_source_has_them() {
     let all = all();
