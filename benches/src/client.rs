@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Where the socket is read to, of a fixed size: to grow the buffer before each read would clear it each time.
+    scratch: Box<[u8]>,
 }
 
 /// A request as it goes over the wire.
@@ -73,6 +75,7 @@ impl Client {
         Ok(Self {
             stream,
             buffer: Vec::with_capacity(64 << 10),
+            scratch: vec![0; 64 << 10].into_boxed_slice(),
         })
     }
 
@@ -135,11 +138,8 @@ impl Client {
     }
 
     fn fill(&mut self) -> Result<()> {
-        let filled = self.buffer.len();
-        self.buffer
-            .resize((filled + (16 << 10)).max(self.buffer.capacity()), 0);
-        let read = self.stream.read(&mut self.buffer[filled..])?;
-        self.buffer.truncate(filled + read);
+        let read = self.stream.read(&mut self.scratch)?;
+        self.buffer.extend_from_slice(&self.scratch[..read]);
         ensure!(read > 0, "the server closed the connection");
         Ok(())
     }

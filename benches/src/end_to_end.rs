@@ -15,7 +15,7 @@ const ECHO_EVERY: usize = 50;
 /// Measures it.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let server = Server::start(bench, &[])?;
-    let jobs = bench.size(10_000, 300);
+    let jobs = bench.size(10_000, 100);
     let (mut asked, mut echoes) = (0, 0);
     for clients in [16, 64] {
         let (mut rates, mut xargs, mut spawns) = (Vec::new(), Vec::new(), Vec::new());

@@ -19,8 +19,8 @@ const PAGE: i64 = 50;
 /// What is timed, in milliseconds.
 const OPERATIONS: [&str; 6] = [
     "run",
-    "run → COMPLETED: a claim of the pool",
-    "claim of a remote worker",
+    "run → COMPLETED",
+    "claim by a worker",
     "first page of 50",
     "page",
     "stats",
@@ -29,7 +29,7 @@ const OPERATIONS: [&str; 6] = [
 /// Measures it.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let large = bench.size(5_000_000, 20_000);
-    let deleted: i64 = bench.size(100_000, 2_000);
+    let deleted: i64 = bench.size(100_000, 1_000);
     let rounds = i64::try_from(bench.rounds)?;
     let history = History::new()?;
     let mut stores = [SMALL, large].map(|jobs| prepare(bench, &history, jobs));
@@ -40,7 +40,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     };
     let deep = large.min(SMALL * PAGE) / PAGE;
     let cursor = cursor(&mut big.client()?, (deep - 1) * PAGE)?;
-    let calls = bench.size(50, 10);
+    let calls = bench.size(50, 5);
     let mut times = [(); OPERATIONS.len()].map(|()| (Vec::new(), Vec::new()));
     for _ in 0..bench.rounds {
         let one = operations(small, None, calls)?;

@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let mut bare = Server::start(bench, &[])?;
     bare.stop()?;
     let bare = bare_store(&bare)?;
-    let (one, many) = (bench.size(20_000, 400), bench.size(20, 2) * MANY);
+    let (one, many) = (bench.size(20_000, 200), bench.size(20, 1) * MANY);
     let run = Request::run("/bin/true", &[]);
     let run_many = Request::run_many("/bin/true", MANY);
     let mut rates = [(); 4].map(|()| Vec::new());

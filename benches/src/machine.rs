@@ -33,6 +33,7 @@ pub(crate) fn about(bench: &Bench, with_postgres: bool) -> Result<Value> {
         "sqlite": Db::open("sqlite::memory:")?.text("SELECT sqlite_version()")?,
         "rounds": bench.rounds,
         "form": bench.size("long", "short"),
+        "client": if cfg!(debug_assertions) { "a dev build: its floors are slow, and the figures mean nothing" } else { "a release build" },
     });
     if with_postgres {
         let postgres = Db::open(&bench.postgres)?;

@@ -58,7 +58,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     add("idle, proportional (PSS)", "MiB", proportional, goal);
     add("idle, pages of its own (RssAnon)", "MiB", anonymous, goal);
     add("idle, its spawners (PSS)", "MiB", spawners, None);
-    let pending = bench.size(100_000, 5_000);
+    let pending = bench.size(100_000, 2_000);
     let server = Server::start(bench, &["--auto-start-workers", "false"])?;
     let many = Request::run_many("/bin/true", 1_000);
     let mut client = server.client()?;
@@ -81,7 +81,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     );
     drop(server);
     let server = Server::start(bench, &[])?;
-    let jobs = bench.size(10_000, 300);
+    let jobs = bench.size(10_000, 100);
     end_to_end::submit(&server, 64, jobs)?;
     let own = proc::anonymous(server.pid())?;
     server.completed(i64::try_from(jobs)?)?;

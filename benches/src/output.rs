@@ -23,24 +23,22 @@ const MANY: usize = 100;
 
 /// Measures it.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
-    let one = Source::make(bench, "one", bench.size(1024, 64))?;
-    let each = Source::make(bench, "each", bench.size(8, 1))?;
-    let followed = Source::make(bench, "followed", bench.size(256, 8))?;
-    let mut figures = [(); 5].map(|()| (Vec::new(), Vec::new()));
+    let one = Source::make(bench, "one", bench.size(1024 * 1024, 64 * 1024))?;
+    let each = Source::make(bench, "each", bench.size(8 * 1024, 128))?;
+    let followed = Source::make(bench, "followed", bench.size(256 * 1024, 2 * 1024))?;
+    let mut figures = [(); 4].map(|()| (Vec::new(), Vec::new()));
     for _ in 0..bench.rounds {
         // A store of its own each time, for the disk to hold no more than one of them.
         let server = Server::start(bench, &["--log-bytes-per-job", "4GiB"])?;
-        let rounds = [alone(bench, &server, &one)?, follow(bench, &server, &followed)?];
-        let [(speed, cpu), (live, _)] = rounds;
-        for (into, (value, floor)) in [speed, cpu, live, many(bench, &server, &each)?]
-            .into_iter()
-            .enumerate()
-        {
+        let [speed, cpu] = alone(bench, &server, &one)?;
+        let live = follow(bench, &server, &followed)?;
+        let many = many(bench, &server, &each)?;
+        for (into, (value, floor)) in [speed, cpu, live, many].into_iter().enumerate() {
             figures[into].0.push(value);
             figures[into].1.push(floor);
         }
     }
-    let [speed, cpu, live, many, _] = figures;
+    let [speed, cpu, live, many] = figures;
     let goal = Some(Goal::RatioFrom(0.5));
     for (what, unit, (values, floor), name, goal) in [
         (
@@ -80,14 +78,19 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
             goal,
         });
     }
+    std::fs::remove_file(bench.folder.join("copy"))?;
     table.note("the logs have every byte, by their length, and the last MiB is compared; the listener got every line");
     Ok(())
 }
 
+/// Of the server, and of its floor.
 type Pair = (f64, f64);
 
+/// The kernel counts processor time in steps of so many seconds.
+const TICK: f64 = 0.01;
+
 /// MiB a second, and seconds of processor time for a GiB; of the server, and of cat.
-fn alone(bench: &Bench, server: &Server, source: &Source) -> Result<(Pair, Pair)> {
+fn alone(bench: &Bench, server: &Server, source: &Source) -> Result<[Pair; 2]> {
     let started = Instant::now();
     let cat = Cat::start(&source.path, &bench.folder.join("copy"))?;
     let receiving = cat.wait()?;
@@ -100,7 +103,7 @@ fn alone(bench: &Bench, server: &Server, source: &Source) -> Result<(Pair, Pair)
     let used = cpu(server)? - before;
     source.compare(server, &job)?;
     let per_gib = |seconds: f64| seconds * 1024.0 / source.mib();
-    Ok(((speed, floor), (per_gib(used), per_gib(receiving.max(0.01)))))
+    Ok([(speed, floor), (per_gib(used), per_gib(receiving.max(TICK)))])
 }
 
 /// Of the server and of those that it keeps for its jobs; the jobs' own time is nobody's doing here.
@@ -111,9 +114,9 @@ fn cpu(server: &Server) -> Result<f64> {
 }
 
 /// MiB a second to a listener who was there before the first line.
-fn follow(bench: &Bench, server: &Server, source: &Source) -> Result<(Pair, Pair)> {
+fn follow(bench: &Bench, server: &Server, source: &Source) -> Result<Pair> {
     let started = Instant::now();
-    let receiving = Cat::start(&source.path, &bench.folder.join("copy"))?.wait()?;
+    Cat::start(&source.path, &bench.folder.join("copy"))?.wait()?;
     let floor = source.rate(started);
     server.pool("stopWorkers")?;
     let job = server.client()?.run(&source.request())?;
@@ -129,7 +132,7 @@ fn follow(bench: &Bench, server: &Server, source: &Source) -> Result<(Pair, Pair
     let speed = source.rate(started);
     let wanted = source.bytes / LINE;
     ensure!(lines == wanted, "the listener got {lines} lines of {wanted}");
-    Ok(((speed, floor), (0.0, receiving)))
+    Ok((speed, floor))
 }
 
 /// MiB a second of all together.
@@ -173,10 +176,10 @@ struct Source {
 }
 
 impl Source {
-    fn make(bench: &Bench, name: &str, mib: usize) -> Result<Self> {
-        let path = bench.folder.join(format!("{name}-{mib}-mib"));
+    fn make(bench: &Bench, name: &str, kib: usize) -> Result<Self> {
+        let path = bench.folder.join(format!("{name}-{kib}-kib"));
         let mut file = BufWriter::new(File::create(&path)?);
-        for number in 0..mib * MIB / LINE {
+        for number in 0..(kib << 10) / LINE {
             writeln!(
                 file,
                 "{number:012} {}",
@@ -186,7 +189,7 @@ impl Source {
         file.flush()?;
         Ok(Self {
             path,
-            bytes: mib * MIB,
+            bytes: kib << 10,
         })
     }
 

@@ -76,6 +76,11 @@ pub(crate) fn flushes(folder: &Path) -> Option<u64> {
     } else {
         node
     };
+    // Others are not told to flush: what they have taken is safe.
+    let cache = std::fs::read_to_string(disk.join("queue/write_cache")).ok()?;
+    if cache.trim() != "write back" {
+        return None;
+    }
     let text = std::fs::read_to_string(disk.join("stat")).ok()?;
     text.split_whitespace().nth(15)?.parse().ok()
 }

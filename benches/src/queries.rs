@@ -32,12 +32,8 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     );
     let constant = Child::start(Peer::Constant)?;
     for (what, request, count) in [
-        ("job(id) with 12 fields", one, bench.size(20_000, 400)),
-        (
-            "a page of 50 jobs with 12 fields each",
-            page,
-            bench.size(4_000, 100),
-        ),
+        ("job(id) with 12 fields", one, bench.size(20_000, 200)),
+        ("a page of 50 jobs", page, bench.size(4_000, 40)),
     ] {
         let (mut rates, mut floors) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds {

@@ -15,6 +15,11 @@ const UPGRADE: &[u8] =
     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     sec-websocket-protocol: graphql-transport-ws\r\n\r\n";
 
+/// Where sockets are read to: not into their buffers, for those of ten thousand to stay small.
+fn scratch() -> Vec<u8> {
+    vec![0; 64 << 10]
+}
+
 /// One subscription on a connection of its own.
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -26,10 +31,11 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a subscription, and returns once the server has taken it.
     pub(crate) fn listen(address: SocketAddr, query: &str, variables: &Value) -> Result<Self> {
+        let mut scratch = scratch();
         let mut socket = Self::connect(address)?;
         socket.stream.write_all(UPGRADE)?;
         let head = loop {
-            ensure!(socket.fill()?, "the socket was closed");
+            ensure!(socket.fill(&mut scratch)?, "the socket was closed");
             if let Some(at) = memmem::find(&socket.buffer, b"\r\n\r\n") {
                 break at + 4;
             }
@@ -85,9 +91,10 @@ impl Socket {
 
     /// The next message of the subscription; none once it is complete.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>> {
+        let mut scratch = scratch();
         loop {
             let Some((start, end)) = self.frame()? else {
-                ensure!(self.fill()?, "the socket was closed");
+                ensure!(self.fill(&mut scratch)?, "the socket was closed");
                 continue;
             };
             let text = &self.buffer[start..end];
@@ -111,6 +118,7 @@ impl Socket {
     }
 
     fn expect(&mut self, word: &[u8]) -> Result<()> {
+        let mut scratch = scratch();
         loop {
             if let Some((start, end)) = self.frame()? {
                 let text = &self.buffer[start..end];
@@ -121,7 +129,7 @@ impl Socket {
                 );
                 return Ok(());
             }
-            ensure!(self.fill()?, "the socket was closed");
+            ensure!(self.fill(&mut scratch)?, "the socket was closed");
         }
     }
 
@@ -171,18 +179,12 @@ impl Socket {
     }
 
     /// Reads what is there; false at the end of the stream.
-    fn fill(&mut self) -> Result<bool> {
+    fn fill(&mut self, scratch: &mut [u8]) -> Result<bool> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + (64 << 10), 0);
-        let read = self.stream.read(&mut self.buffer[filled..]);
-        self.buffer.truncate(filled + read.as_ref().copied().unwrap_or(0));
-        // Ten thousand buffers stay as small as what is in them.
-        if self.buffer.len() < 1 << 10 {
-            self.buffer.shrink_to(1 << 10);
-        }
-        Ok(read? > 0)
+        let read = self.stream.read(scratch)?;
+        self.buffer.extend_from_slice(&scratch[..read]);
+        Ok(read > 0)
     }
 }
 
@@ -215,6 +217,7 @@ impl Crowd {
         let mut seen = vec![false; self.sockets.len()];
         let mut missing = seen.len();
         let mut ready = Vec::with_capacity(1024);
+        let mut scratch = scratch();
         let patience = rustix::time::Timespec {
             tv_sec: 60,
             tv_nsec: 0,
@@ -227,7 +230,7 @@ impl Crowd {
             for event in &ready {
                 let index = usize::try_from(event.data.u64())?;
                 let socket = &mut self.sockets[index];
-                socket.fill_ready()?;
+                socket.fill_ready(&mut scratch)?;
                 let heard = match bytes {
                     Some(bytes) => socket.buffer.len() >= bytes,
                     None => socket.heard()?,
@@ -250,8 +253,8 @@ impl Crowd {
 }
 
 impl Socket {
-    fn fill_ready(&mut self) -> Result<()> {
-        match self.fill() {
+    fn fill_ready(&mut self, scratch: &mut [u8]) -> Result<()> {
+        match self.fill(scratch) {
             Ok(open) => ensure!(open, "a listener was closed"),
             Err(error) => match error.downcast_ref::<std::io::Error>() {
                 Some(io) if io.kind() == ErrorKind::WouldBlock => {}

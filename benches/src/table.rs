@@ -58,7 +58,7 @@ impl Table {
         self.store = store.to_owned();
         println!("\n{scenario}, {store}");
         println!(
-            "  {:<44} {:>11} {:>23}  {:<42} {:>7} {:>15}  goal",
+            "  {:<46} {:>14} {:>15}  {:<44} {:>7} {:>15}  goal",
             "", "median", "min – max", "floor", "ratio", "min – max"
         );
     }
@@ -92,7 +92,7 @@ impl Table {
             format!("{text}: {}", if *met { "met" } else { "MISSED" })
         });
         println!(
-            "  {what:<44} {:>11} {:>23}  {floor_text:<42} {ratio_text:>7} {ratio_range:>15}  {verdict}",
+            "  {what:<46} {:>14} {:>15}  {floor_text:<44} {ratio_text:>7} {ratio_range:>15}  {verdict}",
             format!("{} {unit}", number(figure.median)),
             figure.range(),
         );
