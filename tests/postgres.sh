@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# A Postgres of one's own, below a folder: `bash tests/postgres.sh FOLDER PORT` makes it where it is not there, and runs it
-# in the foreground, as this very process: it ends with SIGINT in order, with SIGQUIT at once.
+# A Postgres of one's own, below a folder: `bash tests/postgres.sh FOLDER PORT [OPTION…]` makes it where it is not there, and
+# runs it in the foreground, as this very process: it ends with SIGINT in order, with SIGQUIT at once.
 #
-# It takes anybody on 127.0.0.1 as the superuser `postgres`, and does not care for the disk.
+# It takes anybody on 127.0.0.1 as the superuser `postgres`, and does not care for the disk unless an option of Postgres
+# says so: `-c fsync=on`.
 set -euo pipefail
 folder=$1
 port=$2
@@ -31,4 +32,4 @@ if [[ ! -e "$folder/data/PG_VERSION" ]]; then
     "${as_postgres[@]}" "$bin/initdb" -D "$folder/data" --username postgres --auth trust --encoding UTF8 --no-sync >/dev/null
 fi
 exec "${as_postgres[@]}" "$bin/postgres" -D "$folder/data" -p "$port" -c listen_addresses=127.0.0.1 \
-    -c "unix_socket_directories=$folder" -c fsync=off -c max_connections=300
+    -c "unix_socket_directories=$folder" -c fsync=off -c max_connections=300 "${@:3}"

@@ -52,38 +52,7 @@ for lock in tests/*/package-lock.json; do
 done
 
 # ── Postgres ─────────────────────────────────────────────────────────────────────────────────────
-postgres_folder=
-postgres_pid=
-stop_postgres() {
-    kill -QUIT "$postgres_pid" 2>/dev/null && wait "$postgres_pid" || true
-    rm -rf "$postgres_folder" "$postgres_folder.log"
-}
-
-answers() { PGCONNECT_TIMEOUT=3 psql --no-password --quiet "$1" -c 'SELECT 1' >/dev/null 2>&1; }
-
-start_postgres() {
-    postgres_folder=$(mktemp -d)
-    local port
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    bash tests/postgres.sh "$postgres_folder" "$port" >"$postgres_folder.log" 2>&1 &
-    postgres_pid=$!
-    trap stop_postgres EXIT
-    RUNQL_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:$port/postgres
-    for _ in {1..300}; do
-        answers "$RUNQL_TEST_POSTGRES_URL" && return
-        kill -0 "$postgres_pid" 2>/dev/null || break
-        sleep 0.1
-    done
-    die "Postgres did not start: $(tail -n 5 "$postgres_folder.log")"
-}
-
-if [[ -z "${RUNQL_TEST_POSTGRES_URL:-}" ]]; then
-    need psql postgresql
-    RUNQL_TEST_POSTGRES_URL=postgres://postgres@127.0.0.1:5432/postgres
-    answers "$RUNQL_TEST_POSTGRES_URL" || start_postgres
-fi
-export RUNQL_TEST_POSTGRES_URL
-say "Postgres at $RUNQL_TEST_POSTGRES_URL"
+source tests/postgres_up.sh
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────
 if (($# > 0)); then

@@ -12,8 +12,9 @@ use crate::floor;
 use crate::server::Server;
 use crate::table::{Figure, Goal, Table, percentile};
 
-/// Jobs of the small history, and entries on all pages but the last of the small one's.
+/// Jobs of the small history, and the pages of the large one up to the one that is far back.
 const SMALL: i64 = 1_000;
+/// Entries of a page.
 const PAGE: i64 = 50;
 
 /// What is timed, in milliseconds.
@@ -32,19 +33,15 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let deleted: i64 = bench.size(100_000, 1_000);
     let rounds = i64::try_from(bench.rounds)?;
     let history = History::new()?;
-    let mut stores = [SMALL, large].map(|jobs| prepare(bench, &history, jobs));
-    let [Ok(small), Ok(big)] = &mut stores else {
-        let [small, big] = stores;
-        small.and(big)?;
-        return Ok(());
-    };
+    let mut small = prepare(bench, &history, SMALL)?;
+    let big = prepare(bench, &history, large)?;
     let deep = large.min(SMALL * PAGE) / PAGE;
     let cursor = cursor(&mut big.client()?, (deep - 1) * PAGE)?;
     let calls = bench.size(50, 5);
     let mut times = [(); OPERATIONS.len()].map(|()| (Vec::new(), Vec::new()));
     for _ in 0..bench.rounds {
-        let one = operations(small, None, calls)?;
-        let other = operations(big, Some(&cursor), calls)?;
+        let one = operations(&small, None, calls)?;
+        let other = operations(&big, Some(&cursor), calls)?;
         for (times, (one, other)) in times.iter_mut().zip(one.into_iter().zip(other)) {
             times.0.push(other);
             times.1.push(one);
@@ -75,11 +72,11 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let (mut values, mut floors) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         floors.push(cleanup(
-            small,
+            &small,
             &history.before(-SMALL - deleted + slice * round)?,
             slice,
         )?);
-        values.push(cleanup(big, &history.before(-large + slice * round)?, slice)?);
+        values.push(cleanup(&big, &history.before(-large + slice * round)?, slice)?);
     }
     table.add(Figure {
         what: format!("cleanup of {} jobs, {large} jobs", slice * rounds),

@@ -25,9 +25,10 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         bench,
         &["--auto-start-workers", "false", "--queue-limit", "10000000"],
     )?;
-    let mut bare = Server::start(bench, &[])?;
-    bare.stop()?;
-    let bare = bare_store(&bare)?;
+    // The same tables and indexes, and nobody else who writes.
+    let mut stopped = Server::start(bench, &[])?;
+    stopped.stop()?;
+    let bare = stopped.database()?;
     let (one, many) = (bench.size(20_000, 200), bench.size(20, 1) * MANY);
     let run = Request::run("/bin/true", &[]);
     let run_many = Request::run_many("/bin/true", MANY);
@@ -71,11 +72,6 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     table.note(&format!("{asked} jobs are PENDING, each with its event"));
     table.note(&check::durable(bench, &server)?);
     Ok(())
-}
-
-/// The database of a server that was stopped: the same tables and indexes, and nobody else who writes.
-fn bare_store(server: &Server) -> Result<Db> {
-    server.database()
 }
 
 /// Rows of jobs and their first events a second, in transactions of so many jobs, each on disk.

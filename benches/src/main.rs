@@ -180,7 +180,9 @@ fn main() -> Result<()> {
         Stores::Postgres => &[Store::Postgres],
         Stores::Both => &[Store::Sqlite, Store::Postgres],
     };
-    let mut table = Table::new(machine::about(&bench, stores.contains(&Store::Postgres))?);
+    let with_postgres = stores.contains(&Store::Postgres);
+    server::sweep(&bench, with_postgres)?;
+    let mut table = Table::new(machine::about(&bench, with_postgres)?);
     for &scenario in Scenario::value_variants() {
         if !args.scenarios.is_empty() && !args.scenarios.contains(&scenario) {
             continue;

@@ -169,6 +169,30 @@ impl Server {
     }
 }
 
+/// Removes what runs that were killed have left.
+pub(crate) fn sweep(bench: &Bench, with_postgres: bool) -> Result<()> {
+    let is_left = |name: &str| {
+        let pid = name
+            .strip_prefix("runql_bench_")
+            .and_then(|rest| rest.split('_').next());
+        pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists())
+    };
+    for entry in std::fs::read_dir(&bench.folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_left) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    if with_postgres {
+        let admin = Db::open(&bench.postgres)?;
+        let names = admin.text("SELECT COALESCE(string_agg(datname, ','), '') FROM pg_database")?;
+        for name in names.split(',').filter(|name| is_left(name)) {
+            admin.execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
