@@ -149,6 +149,7 @@ async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
 /// Migrations that are cut off, by failpoints and at any moment, are done by the next start.
 async fn at_the_first_start(db: TestDb) {
     again_and_again(db, async |db, mut rng| {
+        db.without_tables().await;
         let mut names = points::all();
         names.retain(|name| points::trigger(name) == Trigger::Migration);
         names.reverse();
