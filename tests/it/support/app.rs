@@ -322,7 +322,7 @@ impl TestApp {
             .unwrap();
     }
 
-    /// What the server has told in its log since it listens.
+    /// What the server has told in its log, but where it listens.
     pub(crate) fn told(&self) -> Vec<String> {
         self.server.told.lock().unwrap().clone()
     }

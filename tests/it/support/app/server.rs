@@ -73,7 +73,7 @@ impl Server {
         })
         .await;
         let mut log = JoinSet::new();
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::new(Mutex::new(seen));
         let heard = Arc::clone(&told);
         log.spawn(async move {
             // Shown by the test runner where the test fails.
