@@ -22,7 +22,7 @@ async fn sqlite() {
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// The largest body that the server reads, in bytes.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 2 << 20;
 
 /// Requests under way at once.
 const AT_ONCE: usize = 4;
