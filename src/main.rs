@@ -93,11 +93,39 @@ fn open_log(level: &LogFilter, format: LogFormat) -> Result<(), ExitCode> {
     Ok(())
 }
 
+/// Lets this process open as many files as the system allows it at all, and warns where a setting wants more.
+fn open_many_files(connections: usize, programs: usize, setting: &str) {
+    /// What is open besides: the store, scripts, logs, and connections that are on their way out.
+    const BESIDES: usize = 200;
+    /// The pipes of one program, its spawner and its folders.
+    const EACH_PROGRAM: usize = 8;
+    let needed = programs
+        .saturating_mul(EACH_PROGRAM)
+        .saturating_add(connections)
+        .saturating_add(BESIDES);
+    match runql::process::raise_open_files() {
+        Ok(Some(allowed)) if usize::try_from(allowed).is_ok_and(|allowed| allowed < needed) => {
+            tracing::warn!(
+                allowed,
+                needed,
+                "too few files may be open: raise the hard limit (`ulimit -Hn`, or LimitNOFILE= in systemd) or lower \
+                 {setting}"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(error = %telemetry::chain(&error), "the limit on open files cannot be raised");
+        }
+    }
+}
+
 /// Runs jobs for a server on another machine.
 fn work(settings: config::Worker) -> ExitCode {
     if let Err(code) = open_log(&settings.log_level, settings.log_format) {
         return code;
     }
+    let programs = usize::try_from(settings.parallel).unwrap_or(usize::MAX);
+    open_many_files(0, programs, "--parallel");
     let done = runtime().and_then(|runtime| Ok(runtime.block_on(worker::run(settings))?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,6 +144,11 @@ fn serve(config: Config) -> ExitCode {
     if let Err(code) = open_log(&config.logging.log_level, config.logging.log_format) {
         return code;
     }
+    open_many_files(
+        config.limits.max_connections,
+        config.jobs.workers,
+        "--max-connections",
+    );
     match runtime().and_then(|runtime| runtime.block_on(server::serve(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use async_graphql::Executor;
 use async_graphql::parser::types::OperationType;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts as _, Query, Request, State};
-use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -70,6 +70,13 @@ impl Refused {
 
     fn into_response(self, media: MediaType) -> Response {
         let mut response = reply::refusal(media, self.status, self.code, self.message);
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is not read. Without this word a client takes the connection for one that it can use
+            // again, and loses its next request to the end of it.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(methods) = self.allow {
             response
                 .headers_mut()

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_graphql::{ServerError, Value};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::rate::{Payer, Rates, Standing};
@@ -45,6 +46,8 @@ pub struct Meter {
     standing: Mutex<Option<Standing>>,
     /// What the operation waits for on purpose, in milliseconds.
     waits_ms: AtomicU64,
+    /// Told of whenever that changes.
+    waits: Notify,
 }
 
 impl Meter {
@@ -91,6 +94,14 @@ impl Meter {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waits| {
                 Some(waits.saturating_add(wait))
             });
+        self.waits.notify_one();
+    }
+
+    /// Waits until the operation was ever allowed to wait. Safe to cancel.
+    pub(super) async fn is_waiting(&self) {
+        while self.waits_ms.load(Ordering::Relaxed) == 0 {
+            self.waits.notified().await;
+        }
     }
 
     /// Waits until the operation has taken `limit`, and whatever it was allowed beyond that. Safe to cancel.

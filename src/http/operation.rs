@@ -40,6 +40,8 @@ pub(super) struct Operation<E> {
     maker: Maker,
     span: Span,
     max_execution: Duration,
+    /// Whose it is.
+    data: OperationData,
 }
 
 /// Makes answers out of the responses to one operation.
@@ -148,6 +150,7 @@ impl<E: Executor> Transport<E> {
             maker,
             span,
             max_execution: self.config.max_execution,
+            data: caller.data.clone(),
         })
     }
 }
@@ -159,7 +162,8 @@ impl<E: Executor> Operation<E> {
     }
 
     /// Executes a query or a mutation, for as long as it may take. One that takes longer is dropped, as it is when its
-    /// client goes away: what it had handed to the store is stored whole or not at all, and the rest is not begun.
+    /// client goes away: what it had handed to the store is stored whole or not at all, and the rest is not begun. So is
+    /// one that waits on purpose, once its client would not be let in any more.
     pub(super) async fn answer(self) -> Answer {
         let Self {
             kind,
@@ -168,11 +172,16 @@ impl<E: Executor> Operation<E> {
             mut maker,
             span,
             max_execution,
+            data,
         } = self;
         let execution = async move { executor.execute(request).await };
         // Nothing of a panicked execution is looked at again but the text of the panic.
         let execution = AssertUnwindSafe(execution).catch_unwind().instrument(span);
         let meter = Arc::clone(&maker.meter);
+        let waits_in_vain = async {
+            data.over().await;
+            meter.is_waiting().await;
+        };
         tokio::select! {
             biased;
             outcome = execution => match outcome {
@@ -180,6 +189,11 @@ impl<E: Executor> Operation<E> {
                 Err(panic) => Answer::panicked(&*panic, &maker.id),
             },
             () = meter.over(max_execution) => maker.answer(Response::from_errors(vec![given_up(kind, max_execution)])),
+            () = waits_in_vain => {
+                let message = "What this was signed with does not hold any more: it was revoked, replaced, or has expired.";
+                let error = ErrorCode::Unauthenticated.server_error(message, None);
+                maker.answer(Response::from_errors(vec![error]))
+            }
         }
     }
 

@@ -22,6 +22,7 @@
 mod codec;
 mod control;
 mod lost;
+mod open_files;
 mod outcome;
 mod output;
 mod procfs;
@@ -34,6 +35,7 @@ mod spec;
 mod stdin;
 
 pub use control::{Controls, Started, StopCause, StopHandle, controls};
+pub use open_files::raise_open_files;
 pub use outcome::{Ended, Exit, Outcome, SpawnError, SpawnErrorKind, Usage, signal_name};
 pub use output::{OUTPUT_BOUND, OutputChunk, Stream};
 pub use sandbox::{LANDLOCK_COMPLETE, Limits, RunAs, Sandbox, SandboxMode};

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::codec::Frames;
+use super::open_files::restore_open_files;
 use super::output::READ_SIZE;
 use super::protocol::{MOST_FDS, Report, SPAWNER_ARGUMENT, VERSION, encode_settle};
 use super::sandbox::{Limits, Sandbox};
@@ -95,6 +96,10 @@ impl Slot {
             landlock: 0,
         };
         let greeting = async {
+            // It waits to be settled, and so starts nothing before this.
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                restore_open_files(pid)?;
+            }
             slot.link.send(&settle, &[]).await?;
             slot.link.receive().await
         };

@@ -3,7 +3,6 @@
 //! An answer that was lost may have held jobs, which the server then takes this worker to run. So after a claim without
 //! an answer the server is asked what those are, and asked again for a moment: the claim may still be under way there.
 
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -21,8 +20,8 @@ const WAIT: Duration = Duration::from_secs(30);
 const LOOKS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
-/// Runs as long as it is polled.
-pub(super) async fn claim(shared: &Shared, jobs: mpsc::Sender<Claimed>) -> Infallible {
+/// Runs as long as it is polled and the server lets this worker in; then it says why that ended.
+pub(super) async fn claim(shared: &Shared, jobs: mpsc::Sender<Claimed>) -> CallError {
     let mut pause = Pause::default();
     let mut looks = 0_u32;
     loop {
@@ -54,6 +53,7 @@ pub(super) async fn claim(shared: &Shared, jobs: mpsc::Sender<Claimed>) -> Infal
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
+            Err(shut @ CallError::Shut(_)) => return shut,
             Err(error) => {
                 let lost = matches!(error, CallError::Away { unsent: false, .. });
                 looks = if lost { LOOKS } else { looks };

@@ -34,6 +34,9 @@ pub(super) enum CallError {
     /// Asking again would change nothing: another kind of server, a token that is missing.
     #[error("the server does not take this worker's requests: {0}")]
     Denied(String),
+    /// The server does not let this worker in, or not any more: its token is not, or no longer, a good one.
+    #[error("the server does not let this worker in: {0} (the token is taken from RUNQL_TOKEN)")]
+    Shut(String),
 }
 
 impl CallError {
@@ -187,19 +190,16 @@ fn not_graphql(status: StatusCode) -> CallError {
 
 fn operation_error(status: StatusCode, error: &Value) -> CallError {
     let message = text(error, "message");
-    match status {
-        StatusCode::NOT_FOUND => return not_graphql(status),
-        StatusCode::UNAUTHORIZED => {
-            return CallError::Denied(format!("{message} (the token is taken from RUNQL_TOKEN)"));
-        }
-        StatusCode::FORBIDDEN => return CallError::Denied(message),
-        _ => {}
+    if status == StatusCode::NOT_FOUND {
+        return not_graphql(status);
     }
     match error
         .get("extensions")
         .map(|extensions| text(extensions, "code"))
         .as_deref()
     {
+        // By the code alone: a proxy in between may answer anything for a moment.
+        Some("UNAUTHENTICATED") => CallError::Shut(message),
         Some("INTERNAL" | "UNAVAILABLE") => CallError::Away {
             reason: message,
             unsent: false,

@@ -3,10 +3,10 @@
 //! The request waits at the server until something is to be stopped: a cancel is here within a moment, and an idle
 //! worker asks three times in a lease. Where no word came for too long, the jobs are given up before others get them.
 
-use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::client::CallError;
 use super::{Shared, api};
 use crate::domain::JobId;
 use crate::telemetry::{chain, millis};
@@ -23,8 +23,8 @@ const SIGNS: u32 = 3;
 /// The pause before a failed heartbeat is tried again, as a share of the lease.
 const RETRIES: u32 = 20;
 
-/// Runs as long as it is polled.
-pub(super) async fn beat(shared: &Shared) -> Infallible {
+/// Runs as long as it is polled and the server lets this worker in; then it says why that ended.
+pub(super) async fn beat(shared: &Shared) -> CallError {
     let mut begun = shared.held.begun();
     let mut at_once = true;
     loop {
@@ -79,9 +79,12 @@ pub(super) async fn beat(shared: &Shared) -> Infallible {
             Err(error) if error.is("NOT_FOUND") => {
                 let jobs = shared.held.give_up_all();
                 tracing::error!(worker.id = %worker, jobs, "the server does not know this worker any more: it registers anew");
-                shared.register_again().await;
+                if let Err(shut) = shared.register_again().await {
+                    return shut;
+                }
                 at_once = true;
             }
+            Err(shut @ CallError::Shut(_)) => return shut,
             Err(error) => {
                 let pause = (lease / RETRIES).min(Duration::from_secs(1));
                 tracing::warn!(error = %chain(&error), retry_ms = millis(pause), "a heartbeat failed and will be tried again");

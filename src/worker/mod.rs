@@ -100,6 +100,14 @@ pub enum WorkerError {
         /// What it said.
         reason: String,
     },
+    /// The server does not let this worker in any more: its token was revoked, rotated or has expired.
+    #[error("the server at {server} does not take this worker any more: {reason}")]
+    ShutOut {
+        /// Its address.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
 }
 
 impl WorkerError {
@@ -151,15 +159,20 @@ impl Shared {
     }
 
     /// Makes the worker known to a server that has forgotten it, however long that takes.
-    async fn register_again(&self) {
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Shut`].
+    async fn register_again(&self) -> Result<(), CallError> {
         let mut pause = Pause::default();
         loop {
             match register(&self.client, &self.settings, &self.name).await {
                 Ok((id, lease)) => {
                     self.lease_ms.store(millis(lease), Ordering::Relaxed);
                     *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = id;
-                    return;
+                    return Ok(());
                 }
+                Err(shut @ CallError::Shut(_)) => return Err(shut),
                 Err(error) => {
                     let pause = pause.take();
                     tracing::error!(error = %chain(&error), retry_ms = millis(pause), "the worker could not register");
@@ -185,7 +198,7 @@ async fn register(client: &Client, settings: &Worker, name: &str) -> Result<(Wor
 ///
 /// # Errors
 ///
-/// [`WorkerError`], before any job was taken.
+/// [`WorkerError`]; [`WorkerError::ShutOut`] at any time, all others before any job was taken.
 pub async fn run(settings: Worker) -> Result<(), WorkerError> {
     let mut signals = Signals::new()?;
     let url = settings.server().cloned().ok_or(WorkerError::NoServer)?;
@@ -227,9 +240,12 @@ pub async fn run(settings: Worker) -> Result<(), WorkerError> {
         programs,
         program,
     });
-    work(&shared, &mut signals).await;
+    let worked = work(&shared, &mut signals).await;
     drop(folder);
-    Ok(())
+    worked.map_err(|shut| WorkerError::ShutOut {
+        server: shared.client.url().to_string(),
+        reason: chain(&shut).to_string(),
+    })
 }
 
 /// Makes the worker known, and waits for a server that is away.
@@ -274,48 +290,56 @@ async fn join(
     }
 }
 
-/// Works until a signal, and then ends in order.
-async fn work(shared: &Arc<Shared>, signals: &mut Signals) {
+/// Works until a signal, and then ends in order; or until the server does not let this worker in any more.
+async fn work(shared: &Arc<Shared>, signals: &mut Signals) -> Result<(), CallError> {
     leave_alone(shared).await;
     let mut attempts = JoinSet::new();
     let mut heartbeat = pin!(heartbeat::beat(shared));
-    {
+    let mut worked = {
         // As many as can be claimed at once have their room already; the channel holds none of them back.
         let (jobs, mut claimed) = mpsc::channel::<Claimed>(1);
         let mut claims = pin!(claims::claim(shared, jobs));
         loop {
             tokio::select! {
-                () = signals.next() => break,
-                _ = &mut heartbeat => {}
-                _ = &mut claims => {}
+                () = signals.next() => break Ok(()),
+                shut = &mut heartbeat => break Err(shut),
+                shut = &mut claims => break Err(shut),
                 Some(job) = claimed.recv() => {
                     attempts.spawn(attempt::run(Arc::clone(shared), job));
                 }
                 Some(ended) = attempts.join_next() => note_panic(ended),
             }
         }
-    }
-    tracing::info!(jobs = attempts.len(), "shutting down: no more jobs are taken");
-    let ended = async {
+    };
+    if worked.is_ok() {
+        tracing::info!(jobs = attempts.len(), "shutting down: no more jobs are taken");
         let ending = end_attempts(shared, &mut attempts, signals);
         tokio::select! {
-            _ = &mut heartbeat => {}
+            shut = &mut heartbeat => worked = Err(shut),
             () = ending => {}
         }
-    };
-    ended.await;
-    // In order: what a lost claim left behind is told before the goodbye, after which it would be too late.
-    if timeout(GOODBYE, give_back(shared)).await.is_err() {
-        tracing::warn!("the server could not be asked what else it takes this worker to run");
     }
-    if let Err(error) = api::sign_off(&shared.client, shared.worker(), GOODBYE).await {
-        tracing::warn!(error = %chain(&error), "the server could not be told that this worker goes");
+    match worked {
+        Ok(()) => say_goodbye(shared).await,
+        // Nobody takes a word of its jobs any more, and others will run them.
+        Err(_) => give_up_attempts(shared, &mut attempts).await,
     }
     let slots: Vec<Slot> = shared.slots().drain(..).collect();
     for slot in slots {
         slot.close().await;
     }
     tracing::info!("ended");
+    worked
+}
+
+/// In order: what a lost claim left behind is told before the goodbye, after which it would be too late.
+async fn say_goodbye(shared: &Shared) {
+    if timeout(GOODBYE, give_back(shared)).await.is_err() {
+        tracing::warn!("the server could not be asked what else it takes this worker to run");
+    }
+    if let Err(error) = api::sign_off(&shared.client, shared.worker(), GOODBYE).await {
+        tracing::warn!(error = %chain(&error), "the server could not be told that this worker goes");
+    }
 }
 
 /// What an earlier process with this name runs or ran is left to its lease: it may have done anything already.
@@ -358,8 +382,15 @@ async fn end_attempts(shared: &Shared, attempts: &mut JoinSet<()>, signals: &mut
             }
         }
     }
+    give_up_attempts(shared, attempts).await;
+}
+
+/// Kills what runs, without a word to the server.
+async fn give_up_attempts(shared: &Shared, attempts: &mut JoinSet<()>) {
     let jobs = shared.held.give_up_all();
-    tracing::error!(jobs, "the server could not be told how these jobs ended");
+    if jobs > 0 {
+        tracing::error!(jobs, "the server could not be told how these jobs ended");
+    }
     if timeout(HURRIED, all(attempts)).await.is_err() {
         attempts.shutdown().await;
     }

@@ -147,6 +147,7 @@ async fn leave_a_lease(app: &mut TestApp, world: &World) {
 /// Migrations that are cut off, by failpoints and at any moment, are done by the next start.
 async fn at_the_first_start(db: TestDb) {
     again_and_again(db, async |db, mut rng| {
+        db.without_tables().await;
         let mut names = points::all();
         names.retain(|name| points::trigger(name) == Trigger::Migration);
         names.reverse();

@@ -18,6 +18,7 @@ on_postgres!(
 const NEWER: &str = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_later', 0)";
 
 async fn five_servers_start_at_once_on_an_empty_database(db: TestDb) {
+    db.without_tables().await;
     let apps = join_all((0..5).map(|_| Setup::new(&db).flag("--workers", 1).start())).await;
     let raw = db.raw().await;
     let applied = texts(&raw, "SELECT version FROM seaql_migrations").await;

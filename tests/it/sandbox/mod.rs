@@ -2,6 +2,7 @@
 
 mod bombs;
 mod folders;
+mod open_files;
 mod reach;
 mod start;
 

@@ -37,6 +37,7 @@ async fn a_newer_database_is_refused(db: TestDb) {
 }
 
 async fn many_nodes_open_a_new_database_at_once(db: TestDb) {
+    db.without_tables().await;
     let nodes = futures_util::future::join_all((0..5).map(|_| db.node())).await;
     for node in &nodes {
         insert(node, vec![new_job(0)]).await;

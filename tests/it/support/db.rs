@@ -1,7 +1,8 @@
 //! A real database for each test, and the nodes that share it.
 //!
 //! On SQLite it is a file in a folder of its own; on Postgres a database that is made through the admin address in
-//! `RUNQL_TEST_POSTGRES_URL` and dropped when the test ends, however it ends. The store migrates it when it is opened.
+//! `RUNQL_TEST_POSTGRES_URL` and dropped when the test ends, however it ends. The file is empty, and the store migrates it
+//! when it is opened; the one on Postgres is a copy of one that was migrated.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -14,6 +15,7 @@ use runql::store::{Backend, OpenError, Operation, Store, StoreOptions};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use tokio::task::JoinSet;
 
+use super::template;
 use super::wait::within;
 
 const ADMIN_VARIABLE: &str = "RUNQL_TEST_POSTGRES_URL";
@@ -25,7 +27,7 @@ const PREFIX: &str = "runql_test_";
 /// No test runs so long: a database of this age was left by a run that was killed.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
-/// An empty database that belongs to one test.
+/// A database that belongs to one test, with nothing in it.
 #[derive(Debug, Clone)]
 pub(crate) struct TestDb {
     url: String,
@@ -91,6 +93,16 @@ impl TestDb {
     /// As [`node`](Self::node), for those who expect it to fail.
     pub(crate) async fn try_node(&self) -> Result<Node, OpenError> {
         Node::open(&self.options()).await
+    }
+
+    /// Takes away the tables too, for those who look at what the first start does.
+    pub(crate) async fn without_tables(&self) {
+        if self.backend == Backend::Postgres {
+            let raw = self.raw().await;
+            let all = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+            raw.execute_unprepared(all).await.unwrap();
+            raw.close().await.unwrap();
+        }
     }
 
     /// A connection beside the store, to look at the tables and to play somebody else.
@@ -189,18 +201,27 @@ async fn connect(url: &str) -> DatabaseConnection {
     }
 }
 
-fn admin_url() -> String {
-    std::env::var(ADMIN_VARIABLE).unwrap_or_else(|_| ADMIN_DEFAULT.to_owned())
+/// The address of a database on the server, or of the one that all others are made through. Without a word on TLS it goes
+/// without: in a build with debug assertions each handshake takes most of a tenth of a second, and every node has four.
+pub(super) fn server_url(database: Option<&str>) -> String {
+    let url = std::env::var(ADMIN_VARIABLE).unwrap_or_else(|_| ADMIN_DEFAULT.to_owned());
+    let mut url = url::Url::parse(&url).unwrap();
+    if let Some(database) = database {
+        url.set_path(database);
+    }
+    if url.query_pairs().all(|(name, _)| name != "sslmode") {
+        url.query_pairs_mut().append_pair("sslmode", "disable");
+    }
+    url.into()
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// Makes a database, after taking away those that killed runs left.
 async fn create_postgres() -> (String, String) {
-    let url = admin_url();
-    let admin = connect(&url).await;
+    let admin = connect(&server_url(None)).await;
     let left = format!(
         "SELECT datname::text FROM pg_database WHERE datname LIKE '{}%'",
         PREFIX.replace('_', "\\_")
@@ -217,19 +238,14 @@ async fn create_postgres() -> (String, String) {
         }
     }
     let name = format!("{PREFIX}{}_{}", unix_seconds(), uuid::Uuid::now_v7().simple());
-    admin
-        .execute_unprepared(&format!(
-            "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
-        ))
-        .await
-        .unwrap();
+    template::copy(&admin, &name).await;
     admin.close().await.unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    (name.clone(), format!("{server}/{name}"))
+    let url = server_url(Some(&name));
+    (name, url)
 }
 
 async fn drop_postgres(name: &str) {
-    let admin = connect(&admin_url()).await;
+    let admin = connect(&server_url(None)).await;
     admin
         .execute_unprepared(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
         .await

@@ -9,6 +9,7 @@ pub(crate) mod machine;
 pub(crate) mod postgres;
 pub(crate) mod socket;
 pub(crate) mod stream;
+mod template;
 pub(crate) mod wait;
 
 /// Runs each of the named `async fn(TestDb)` twice, on SQLite and on Postgres, each time with a database of its own.
