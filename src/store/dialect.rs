@@ -1,5 +1,7 @@
 //! Every difference between SQLite and Postgres that a statement has to know.
 
+use entity::job;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{DbBackend, Statement, Value};
 
 /// The lock under which one node at a time numbers its events and keeps the counters. Any constant would do; this
@@ -31,6 +33,12 @@ pub(super) const fn for_update_skip_locked(backend: DbBackend) -> &'static str {
         DbBackend::Postgres => " FOR UPDATE SKIP LOCKED",
         _ => "",
     }
+}
+
+/// That a job runs, spelled out: SQLite takes a partial index only where the statement itself says what the index asks
+/// for, and looks at no value that is bound to it.
+pub(super) fn is_running() -> Expr {
+    Expr::col((job::Entity, job::Column::Status)).eq(Expr::cust("'RUNNING'"))
 }
 
 /// Makes a statement on jobs use this partial index. The planner of SQLite has no statistics, prefers the index on the

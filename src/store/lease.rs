@@ -75,7 +75,7 @@ impl Operation for RenewLeases {
                 .await?;
             let rows = job::Entity::update_many()
                 .col_expr(job::Column::LeaseUntil, Expr::value(self.lease_until.micros()))
-                .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+                .filter(dialect::is_running())
                 .filter(job::Column::WorkerId.is_in(ids))
                 .exec_with_returning(tx.conn())
                 .await?;

@@ -261,7 +261,7 @@ pub(super) async fn end(
 
 async fn cancel_asked(tx: &Tx, job: &Job) -> Result<bool, StoreError> {
     let asked = job::Entity::find_by_id(job.id.uuid())
-        .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+        .filter(dialect::is_running())
         .filter(job::Column::Attempt.eq(record::number(job.attempt)))
         .filter(job::Column::CancelAt.is_not_null())
         .one(tx.conn())

@@ -13,7 +13,7 @@ use super::bounded::Bounded;
 use super::cleanup::CleanupFilter;
 use super::error::StoreError;
 use super::{dialect, record};
-use crate::domain::{Attempt, Job, JobId, JobKind, JobStatus, StatusCounts, Timestamp, Worker, WorkerId};
+use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
 
 /// Ids in one statement; both databases bound the values it may have.
 const IDS_AT_ONCE: usize = 500;
@@ -145,7 +145,7 @@ impl Reader {
                 .select_only()
                 .column(job::Column::WorkerId)
                 .column(job::Column::Id)
-                .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+                .filter(dialect::is_running())
                 .filter(job::Column::WorkerId.is_in(some.iter().map(|id| id.uuid())))
                 .order_by_asc(job::Column::Id)
                 .into_tuple()

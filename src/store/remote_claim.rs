@@ -17,7 +17,7 @@ use super::remote::{HELD, RemoteFault, heard_of, registered};
 use super::tx::Tx;
 use super::writer::Operation;
 use super::{dialect, record};
-use crate::domain::{Job, JobId, JobStatus, LogLevel, LogStream, Pattern, Timestamp, WorkerId};
+use crate::domain::{Job, JobId, LogLevel, LogStream, Pattern, Timestamp, WorkerId};
 
 /// Takes the next jobs that a registered worker supports, no more than it has room for.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl ClaimTasks {
             Err(fault) => return Ok(Err(fault)),
         };
         let running = job::Entity::find()
-            .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+            .filter(dialect::is_running())
             .filter(job::Column::WorkerId.eq(row.id))
             .count(tx.conn())
             .await?;

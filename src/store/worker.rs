@@ -6,8 +6,8 @@ use entity::{job, worker};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use super::dialect;
 use super::error::StoreError;
 use super::tx::Tx;
 use super::writer::Operation;
-use crate::domain::{JobStatus, Timestamp, WorkerId};
+use crate::domain::{Timestamp, WorkerId};
 
 /// The kind of the workers that a server runs itself.
 pub const LOCAL_BACKEND: &str = "local";
@@ -68,7 +68,7 @@ impl JoinPool {
         let holding: Vec<Uuid> = job::Entity::find()
             .select_only()
             .column(job::Column::WorkerId)
-            .filter(job::Column::Status.eq(JobStatus::Running.as_str()))
+            .filter(dialect::is_running())
             .filter(job::Column::WorkerId.is_not_null())
             .into_tuple()
             .all(tx.conn())
@@ -128,8 +128,9 @@ pub(super) async fn part(
     tx: &Tx,
     workers: &[WorkerId],
 ) -> Result<(Vec<WorkerId>, Vec<WorkerId>), StoreError> {
-    if workers.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+    // A file has one server, so nobody else is there to take anything over.
+    if workers.is_empty() || tx.backend() == DbBackend::Sqlite {
+        return Ok((workers.to_vec(), Vec::new()));
     }
     let marks = vec!["?"; workers.len()].join(", ");
     let lock = dialect::for_share(tx.backend());
