@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -301,6 +301,27 @@ fn panic_message(error: JoinError) -> Option<String> {
             .downcast_ref::<&str>()
             .map_or_else(|| "no message".to_owned(), |message| (*message).to_owned()),
     })
+}
+
+/// Runs a task on a thread of its own, where it may block, and is woken by nobody's queue but the system's.
+pub(crate) async fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Handle::current();
+    let (done, ended) = oneshot::channel();
+    let run = move || {
+        runtime.block_on(task);
+        // Whoever waited may have gone away.
+        let _ = done.send(());
+    };
+    match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+        Ok(thread) => {
+            if ended.await.is_err()
+                && let Err(panic) = thread.join()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        Err(error) => tracing::error!(%error, thread = name, "a thread could not be started"),
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ use crate::pipeline;
 use crate::program::Programs;
 use crate::script::{Catalog, Interpreters};
 use crate::store::{Backend, CancelJob, Cancelled, CleanupFilter, Reader, Store, StoreError, StoreOptions};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{self, Supervisor};
 use dispatcher::Dispatcher;
 use feed::Feed;
 use pool::PoolCommand;
@@ -198,12 +198,8 @@ impl Executor {
         };
         let hints = Hints::default();
         let published = hints.clone();
-        let store_options = StoreOptions::new(options.database_url.0.clone());
-        let silence = store_options.silence.min(options.lease / SILENCES);
-        let store_options = StoreOptions {
-            silence,
-            ..store_options
-        };
+        let mut store_options = StoreOptions::new(options.database_url.0.clone());
+        store_options.silence = store_options.silence.min(options.lease / SILENCES);
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;
@@ -262,7 +258,8 @@ impl Executor {
         supervisor: &mut Supervisor,
     ) {
         spawn(supervisor, "store", context, async move |context, stop| {
-            stop.run_until_cancelled(writer).await;
+            let work = async move { stop.run_until_cancelled(writer).await.unwrap_or_default() };
+            supervisor::on_a_thread("writer", work).await;
             context.store.close().await;
         });
         spawn(supervisor, "hints", context, async |context, stop| {
