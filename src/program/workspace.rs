@@ -89,11 +89,11 @@ impl Workspace {
         working_dir: Option<&str>,
         owner: Option<&RunAs>,
     ) -> io::Result<Self> {
-        std::fs::create_dir_all(root)?;
+        if !root.join(JOBS).is_dir() {
+            std::fs::create_dir_all(root.join(JOBS))?;
+        }
         let root = root.canonicalize()?;
-        let jobs = root.join(JOBS);
-        std::fs::create_dir_all(&jobs)?;
-        let own = jobs.join(format!("{job}-{attempt}"));
+        let own = root.join(JOBS).join(format!("{job}-{attempt}"));
         // No job can write to what holds these, so none can put anything else in their place.
         let (work, scratch) = (own.join("work"), own.join("tmp"));
         DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
