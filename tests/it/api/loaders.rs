@@ -33,8 +33,7 @@ impl Counter {
         let (target, name) = rest.split_once('/').unwrap();
         let target = target.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // What is encrypted cannot be counted.
-        let url = format!("{user}@{}/{name}?sslmode=disable", listener.local_addr().unwrap());
+        let url = format!("{user}@{}/{name}", listener.local_addr().unwrap());
         let executed = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&executed);
         let mut traffic = JoinSet::new();

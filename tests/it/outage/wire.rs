@@ -211,10 +211,9 @@ async fn a_lost_node_holds_up_nobody(db: TestDb) {
     let wire = Forwarder::cut_off(&db).await;
     wire.mend();
     let near = Setup::new(&db).start().await;
-    // The wire has to read what is asked, hence no TLS.
     // Its only worker is stopped, so that its first commit with an event is the one that is asked for here.
     let far = Setup::new(&db)
-        .through(format!("{}?sslmode=disable", wire.url()))
+        .through(wire.url())
         .flag("--auto-start-workers", false)
         .start()
         .await;
