@@ -10,6 +10,6 @@ shift || true
 (($#)) || set -- output header pipeline cursor
 for target in "$@"; do
     echo "fuzz/run.sh: $target for $seconds s"
-    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -max_len=4096 -timeout=10 \
-        -rss_limit_mb=1024
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -max_len=4096 \
+        -len_control=0 -timeout=10 -rss_limit_mb=1024
 done

@@ -16,7 +16,9 @@ pub(crate) fn hold_for(text: &str) {
                 }
             }
             Err(problem) => {
-                let lines = u64::try_from(text.lines().count() + 1).unwrap_or(u64::MAX);
+                // YAML ends a line at a lone carriage return, too.
+                let breaks = text.chars().filter(|c| matches!(c, '\n' | '\r')).count();
+                let lines = u64::try_from(breaks + 1).unwrap_or(u64::MAX);
                 assert!(
                     problem.line.is_none_or(|line| (1..=lines).contains(&line)),
                     "{problem}"
@@ -50,6 +52,11 @@ mod tests {
             1 => "\\PC{0,20}",
         ];
         proptest::collection::vec(line, 0..8).prop_map(|lines| lines.join("\n"))
+    }
+
+    #[test]
+    fn lines_that_end_in_a_carriage_return_are_lines() {
+        hold_for("\r\r||");
     }
 
     proptest! {

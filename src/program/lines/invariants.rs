@@ -21,10 +21,10 @@ pub(crate) fn hold_for(data: &[u8]) {
     });
     let mut lines = Lines::default();
     let mut printed = Vec::new();
-    let mut given = Vec::new();
+    let mut given = 0;
     let mut begun = true;
     for chunk in output.chunks(chunk) {
-        given.extend_from_slice(chunk);
+        given += chunk.len();
         lines.push(Stream::Stdout, chunk, |_, line| {
             assert!(
                 line.bytes.len() <= MOST_HELD,
@@ -41,7 +41,8 @@ pub(crate) fn hold_for(data: &[u8]) {
         let held: usize = lines.open.iter().map(|open| open.bytes.len()).sum();
         assert!(held <= MOST_HELD, "{held} bytes are held back");
         if lines.masks.is_empty() {
-            assert_eq!([&printed[..], &lines.open[0].bytes].concat(), given);
+            // Its bytes are compared at the end: here it would take the square of their number.
+            assert_eq!(printed.len() + lines.open[0].bytes.len(), given);
         }
     }
     lines.end(Stream::Stdout, |_, line| printed.extend_from_slice(&line.bytes));
