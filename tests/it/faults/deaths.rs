@@ -13,7 +13,7 @@ use super::{again_and_again, setup};
 use crate::life::printed;
 use crate::support::app::TestApp;
 use crate::support::both_stores;
-use crate::support::db::{TestDb, with_db};
+use crate::support::db::TestDb;
 
 both_stores!(
     before_each_commit,
@@ -70,7 +70,7 @@ async fn die_at(db: TestDb, mut rng: Rng, load: Load, is_meant: impl Fn(&str) ->
     let mut names = points::all();
     names.retain(|name| {
         is_meant(name)
-            && (db.backend() == runql::store::Backend::Postgres || !points::needs_postgres(name))
+            && (db.backend() == Backend::Postgres || !points::needs_postgres(name))
             && match points::trigger(name) {
                 Trigger::CleanUp => load == Load::Cleaned,
                 Trigger::Migration | Trigger::Apart => false,
