@@ -4,7 +4,9 @@ use entity::job;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::{Ended, illegal};
-use crate::domain::{Fault, FaultCode, Job, JobEventType, JobId, JobStatus, Move, Progress, transition};
+use crate::domain::{
+    Fault, FaultCode, Job, JobEventType, JobId, JobStatus, Move, Progress, Timestamp, transition,
+};
 use crate::store::error::StoreError;
 use crate::store::moves::event;
 use crate::store::record;
@@ -64,8 +66,18 @@ pub(super) async fn advance(
     Ok(())
 }
 
-/// Ends a plan whose steps have all ended.
+/// Ends a plan whose steps have all ended, not before the last of them: the end that is stored last may be the earlier
+/// one by its own clock.
 pub(super) async fn end(tx: &mut Tx, plan: &Job, fault: Option<Fault>) -> Result<(), StoreError> {
+    let last = tx.statement(
+        "SELECT MAX(finished_at) AS last FROM job WHERE parent_id = ?",
+        [plan.id.uuid().into()],
+    );
+    if let Some(row) = tx.conn().query_one_raw(last).await?
+        && let Some(last) = row.try_get("", "last")?
+    {
+        tx.see(Timestamp::from_micros(last));
+    }
     let now = tx.now();
     let (status, fault) = match (fault, &plan.cancel) {
         (Some(fault), _) if fault.code == FaultCode::Timeout => (JobStatus::Timeout, Some(fault)),

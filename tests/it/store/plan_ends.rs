@@ -1,17 +1,20 @@
-//! A plan that is stopped while another node holds one of its steps: the step is stepped over, and stopped later.
+//! How plans end: not before the last of their steps, and also where another node holds a step that is to be stopped.
+
+use std::sync::Arc;
 
 use runql::domain::{Command, JobStatus, NewJob, Plan, PlanRules, StepPlace, Strategy};
 use runql::store::{CancelJob, Cancelled, SweepPlans};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 
-use super::fixture::{at, insert, new_job};
+use super::fixture::{at, claim, end, insert, new_job, stored};
 use crate::support::db::{TestDb, sql};
-use crate::support::on_postgres;
+use crate::support::{both_stores, on_postgres};
 
+both_stores!(a_plan_ends_with_the_last_of_its_steps);
 on_postgres!(a_step_that_another_node_holds_is_stopped_by_the_sweep);
 
-async fn a_step_that_another_node_holds_is_stopped_by_the_sweep(db: TestDb) {
-    let (node, raw) = (db.node().await, db.raw().await);
+/// A plan, and its two steps of these names.
+fn plan_of(keys: [&str; 2]) -> [NewJob; 3] {
     let plan = NewJob {
         command: Command::Plan(Plan {
             description: String::new(),
@@ -26,15 +29,37 @@ async fn a_step_that_another_node_holds_is_stopped_by_the_sweep(db: TestDb) {
         }),
         ..new_job(0)
     };
-    let step = |key: &str, index: u32| NewJob {
+    let step = |index: u32| NewJob {
         step: Some(StepPlace {
             plan: plan.id,
-            key: key.to_owned(),
+            key: keys[index as usize].to_owned(),
             index,
         }),
         ..new_job(i64::from(index) + 1)
     };
-    let (held, free) = (step("held", 0), step("free", 1));
+    let (first, second) = (step(0), step(1));
+    [plan, first, second]
+}
+
+/// An end may be stored after one that came later: it had more to read, or its node's clock is behind.
+async fn a_plan_ends_with_the_last_of_its_steps(db: TestDb) {
+    let node = db.node().await;
+    let jobs = plan_of(["early", "late"]);
+    let plan = jobs[0].id;
+    insert(&node, jobs.to_vec()).await;
+    let [early, late] = claim(&node, 2, 10).await.try_into().unwrap();
+    let _ = end(&node, &Arc::new(late), JobStatus::Completed, 30).await;
+    let _ = end(&node, &Arc::new(early), JobStatus::Completed, 20).await;
+    let plan = stored(&node, plan).await;
+    assert_eq!(
+        (plan.status, plan.finished_at),
+        (JobStatus::Completed, Some(at(30)))
+    );
+}
+
+async fn a_step_that_another_node_holds_is_stopped_by_the_sweep(db: TestDb) {
+    let (node, raw) = (db.node().await, db.raw().await);
+    let [plan, held, free] = plan_of(["held", "free"]);
     insert(&node, vec![plan.clone(), held.clone(), free.clone()]).await;
     let status = async |job: &NewJob| node.reader().job(job.id).await.unwrap().unwrap().status;
 
