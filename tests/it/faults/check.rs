@@ -10,6 +10,7 @@ use super::world::{Load, Shared, World};
 use crate::support::app::TestApp;
 use crate::support::machine::living_with;
 use crate::support::socket::Socket;
+use crate::support::wait::until_for;
 
 /// How long a dead server's processes may live.
 const GONE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -25,41 +26,27 @@ const FINAL: [&str; 4] = ["COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"];
 
 /// Waits until no process is left that belongs to a server of this app, or to a job of it.
 pub(super) async fn nothing_lives(app: &TestApp, when: &str) {
-    let died = std::time::Instant::now();
-    loop {
+    until_for(GONE, &format!("no process after {when}"), async || {
         let left = living_with(app.folder().as_os_str());
-        if left.is_empty() {
-            return;
-        }
-        assert!(
-            died.elapsed() < GONE,
-            "{when}: {GONE:?} after the server's death there are {left:#?}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
 }
 
 /// Waits until all jobs have ended.
 async fn drained(app: &TestApp) {
-    let began = std::time::Instant::now();
-    loop {
-        let stats = app
-            .data("{ stats { counts { pending running } } }", json!({}))
-            .await;
-        let counts = &stats["stats"]["counts"];
+    until_for(DRAINED, "the end of all jobs", async || {
+        let query = "{ stats { counts { pending running } } jobs(first: 20, filter: { statuses: [PENDING, RUNNING] }) {
+            nodes { id kind name status waitReason attempt maxAttempts worker { name status } parent { id } } } }";
+        let left = app.data(query, json!({})).await;
+        let counts = &left["stats"]["counts"];
         if counts["pending"] == 0 && counts["running"] == 0 {
-            return;
+            Ok(())
+        } else {
+            Err(left)
         }
-        if began.elapsed() > DRAINED {
-            let query = "{ jobs(first: 20, filter: { statuses: [PENDING, RUNNING] }) { nodes {
-                id kind name status waitReason attempt maxAttempts worker { name status } parent { id } } } }";
-            panic!(
-                "not ended after {DRAINED:?}: {counts} {:#}",
-                app.data(query, json!({})).await
-            );
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    })
+    .await;
 }
 
 /// Ends the storm on a server that is there to stay, and looks at everything.

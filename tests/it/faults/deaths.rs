@@ -14,6 +14,7 @@ use crate::life::printed;
 use crate::support::app::TestApp;
 use crate::support::both_stores;
 use crate::support::db::TestDb;
+use crate::support::wait::until_for;
 
 both_stores!(
     before_each_commit,
@@ -24,6 +25,9 @@ both_stores!(
     at_the_first_start,
     at_any_moment,
 );
+
+/// How long the load may take on a busy machine until it comes to the rarest failpoint.
+const REACHED: Duration = Duration::from_secs(60);
 
 /// Deaths at moments that nobody chose, in one round.
 const BLIND: usize = 8;
@@ -118,11 +122,10 @@ async fn die(app: &mut TestApp, world: &World, name: &str, rng: &mut Rng) {
         world.goes_on(3).await;
         app.signal("TERM");
     }
-    // On a busy machine it takes its time until the load comes to the rarest of them.
-    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
-    while app.is_running() && tokio::time::Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_for(REACHED, &format!("the death at {name}"), async || {
+        if app.is_running() { Err("it lives") } else { Ok(()) }
+    })
+    .await;
     assert_eq!(
         app.exit().await,
         None,

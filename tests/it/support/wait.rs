@@ -12,10 +12,19 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks again and again until `look` says `Ok`; an `Err` is the state that was seen instead. Panics with the last of
 /// those when the deadline has passed, even while a look hangs.
-pub(crate) async fn until<T, S: Debug>(what: &str, mut look: impl AsyncFnMut() -> Result<T, S>) -> T {
+pub(crate) async fn until<T, S: Debug>(what: &str, look: impl AsyncFnMut() -> Result<T, S>) -> T {
+    until_for(DEADLINE, what, look).await
+}
+
+/// As [`until`], with a deadline of its own: where more is to be waited for, or where the time is what is promised.
+pub(crate) async fn until_for<T, S: Debug>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, S>,
+) -> T {
     let mut last = None;
     let mut pause = FIRST_PAUSE;
-    let found = tokio::time::timeout(DEADLINE, async {
+    let found = tokio::time::timeout(deadline, async {
         loop {
             match look().await {
                 Ok(found) => return found,
@@ -28,7 +37,7 @@ pub(crate) async fn until<T, S: Debug>(what: &str, mut look: impl AsyncFnMut() -
     .await;
     match found {
         Ok(found) => found,
-        Err(_) => panic!("{what}: not within {DEADLINE:?}; last seen: {last:?}"),
+        Err(_) => panic!("{what}: not within {deadline:?}; last seen: {last:#?}"),
     }
 }
 
