@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::Bench;
@@ -16,6 +16,8 @@ use crate::table::{Figure, Goal, Table, percentile};
 const SMALL: i64 = 1_000;
 /// Entries of a page.
 const PAGE: i64 = 50;
+/// Calls of which the hundredth part still says something.
+const CALLS_FOR_P99: usize = 500;
 
 /// What is timed, in milliseconds.
 const OPERATIONS: [&str; 6] = [
@@ -85,7 +87,41 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         floor: Some((format!("with {SMALL} left"), floors)),
         goal: Some(Goal::RatioBelow(1.3)),
     });
+    let swept: i64 = bench.size(1_000_000, 4_000);
+    let mut client = big.client()?;
+    let quiet = answered(&mut client, || false)?;
+    let before = history.before(-large + slice * rounds + swept)?;
+    let busy = std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| cleanup(&big, &before, swept));
+        let busy = answered(&mut client, || !sweep.is_finished());
+        sweep.join().map_err(|_| anyhow!("the cleanup panicked"))??;
+        busy
+    })?;
+    for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
+        table.add(Figure {
+            what: format!("`run` while {swept} of {large} jobs are cleaned up, {what}"),
+            unit: "ms",
+            values: vec![percentile(&busy, share)],
+            floor: Some(("before".to_owned(), vec![percentile(&quiet, share)])),
+            goal: None,
+        });
+    }
     Ok(())
+}
+
+/// The times of `run`, one call after the other, each for a task that nobody takes: of so many as it takes for a p99, and
+/// for as long as something lasts.
+fn answered(client: &mut Client, lasts: impl Fn() -> bool) -> Result<Vec<f64>> {
+    let run = "mutation($input: RunInput!) { run(input: $input) { job { id } errors { message } } }";
+    let input = json!({ "command": { "task": { "problemId": "nobody" } } });
+    let request = Request::operation(run, &json!({ "input": input }));
+    let mut times = Vec::new();
+    while times.len() < CALLS_FOR_P99 || lasts() {
+        let started = Instant::now();
+        client.post(&request)?;
+        times.push(millis(started));
+    }
+    Ok(times)
 }
 
 /// A server on a store with so many ended jobs.

@@ -3,8 +3,7 @@
 use entity::audit;
 use futures_util::future::BoxFuture;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -101,8 +100,7 @@ impl Operation for DeleteAudit {
             let sql = format!(
                 "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ? ORDER BY id LIMIT {DELETED_AT_ONCE})"
             );
-            let done = tx.conn().execute_raw(tx.statement(&sql, [first.into()])).await?;
-            Ok(done.rows_affected())
+            tx.execute(tx.statement(&sql, [first.into()])).await
         })
     }
 }

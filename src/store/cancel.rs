@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use entity::job;
 use futures_util::future::BoxFuture;
-use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::error::StoreError;
 use super::moves::event;
@@ -79,7 +78,7 @@ impl CancelJob {
                         self.id.uuid().into(),
                     ],
                 );
-                tx.conn().execute_raw(statement).await?;
+                tx.execute(statement).await?;
                 tx.committed.cancels.insert(self.id);
                 if has_steps {
                     let fault = Fault::new(FaultCode::Cancelled, "its plan was cancelled");
@@ -125,7 +124,7 @@ impl CancelJob {
                 self.id.uuid().into(),
             ],
         );
-        tx.conn().execute_raw(statement).await?;
+        tx.execute(statement).await?;
         tx.count_move(&job.name, Some(step.from), Some(step.to));
         tx.add_event(event(&job, step, self.now, Some(fault.clone())));
         tx.add_ended(Ended::of(&job, step, Some(fault)), self.now);
@@ -139,8 +138,7 @@ impl CancelJob {
             &format!("SELECT * FROM job WHERE id = ?{lock}"),
             [self.id.uuid().into()],
         );
-        let row = tx.conn().query_one_raw(statement).await?;
-        row.map(|row| record::job(job::Model::from_query_result(&row, "")?))
-            .transpose()
+        let row = tx.row(statement).await?;
+        row.map(|row| record::job(row.model::<job::Model>()?)).transpose()
     }
 }

@@ -6,12 +6,12 @@ use entity::{attempt, job, job_dependency, job_event, job_tag, log_chunk, plan};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter,
-    QuerySelect,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
 };
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::transaction::{InTx, Row};
 use super::tx::Tx;
 use super::writer::Operation;
 use super::{dialect, record};
@@ -72,16 +72,16 @@ impl CleanupFilter {
         );
         let before = self.finished_before.map_or(i64::MAX, Timestamp::micros);
         let values = [after.finished.into(), after.id.into(), before.into()];
-        let rows = tx.conn().query_all_raw(tx.statement(&sql, values)).await?;
+        let rows = tx.rows(tx.statement(&sql, values)).await?;
         let mut looked = Looked {
             more: rows.len() == most,
             ..Looked::default()
         };
         for row in rows {
-            let (id, finished) = (row.try_get("", "id")?, row.try_get("", "finished_at")?);
+            let (id, finished) = (row.get("id")?, row.get("finished_at")?);
             looked.last = Some(Place { finished, id });
-            let status: String = row.try_get("", "status")?;
-            if statuses.contains(&status.as_str()) && row.try_get::<i64>("", "held")? == 0 {
+            let status: String = row.get("status")?;
+            if statuses.contains(&status.as_str()) && row.get::<i64>("held")? == 0 {
                 looked.ids.push(id);
             }
         }
@@ -169,13 +169,16 @@ impl CleanupBatch {
             return Ok((0, next));
         }
         if let Some(hint) = dialect::walk_by_indexes(tx.backend()) {
-            tx.conn().execute_unprepared(hint).await?;
+            tx.batch(hint).await?;
         }
         // Two nodes may clean at once: only who deletes the job itself takes it out of the figures.
-        let gone = job::Entity::delete_many()
-            .filter(job::Column::Id.is_in(ids.iter().copied()))
-            .exec_with_returning(tx.conn())
-            .await?;
+        let mut delete = job::Entity::delete_many().filter(job::Column::Id.is_in(ids.iter().copied()));
+        delete.query().returning_all();
+        let gone = delete.rows_in(tx).await?;
+        let gone = gone
+            .iter()
+            .map(Row::model)
+            .collect::<Result<Vec<job::Model>, _>>()?;
         ids.retain(|id| gone.iter().any(|row| row.id == *id));
         if ids.is_empty() {
             return Ok((0, next));
@@ -183,30 +186,30 @@ impl CleanupBatch {
         self.raise_floor(tx, &ids).await?;
         attempt::Entity::delete_many()
             .filter(attempt::Column::JobId.is_in(ids.iter().copied()))
-            .exec(tx.conn())
+            .run_in(tx)
             .await?;
         job_event::Entity::delete_many()
             .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
-            .exec(tx.conn())
+            .run_in(tx)
             .await?;
         job_tag::Entity::delete_many()
             .filter(job_tag::Column::JobId.is_in(ids.iter().copied()))
-            .exec(tx.conn())
+            .run_in(tx)
             .await?;
         // Two statements, since each has an index of its own.
         for column in [job_dependency::Column::JobId, job_dependency::Column::DependsOn] {
             job_dependency::Entity::delete_many()
                 .filter(column.is_in(ids.iter().copied()))
-                .exec(tx.conn())
+                .run_in(tx)
                 .await?;
         }
         plan::Entity::delete_many()
             .filter(plan::Column::JobId.is_in(ids.iter().copied()))
-            .exec(tx.conn())
+            .run_in(tx)
             .await?;
         log_chunk::Entity::delete_many()
             .filter(log_chunk::Column::JobId.is_in(ids.iter().copied()))
-            .exec(tx.conn())
+            .run_in(tx)
             .await?;
         let deleted = gone.len() as u64;
         for row in gone {
@@ -225,16 +228,16 @@ impl CleanupBatch {
 
     /// A cursor below the latest event that is deleted would miss it, and is refused from now on.
     async fn raise_floor(&self, tx: &Tx, ids: &[Uuid]) -> Result<(), StoreError> {
-        let latest: Option<i64> = job_event::Entity::find()
+        let latest = job_event::Entity::find()
             .select_only()
             // Of a plain column Postgres looks for the maximum from the end of all events, and those that are deleted
             // are the first of them: each batch would read the whole table.
             .column_as(Expr::col(job_event::Column::Seq).add(0).max(), "latest")
             .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
-            .into_tuple::<Option<i64>>()
-            .one(tx.conn())
+            .rows_in(tx)
             .await?
-            .flatten();
+            .pop();
+        let latest: Option<i64> = latest.map_or(Ok(None), |row| row.get("latest"))?;
         let Some(latest) = latest else { return Ok(()) };
         let floor = Expr::col((entity::meta::Entity, entity::meta::Column::Value));
         entity::meta::Entity::insert(entity::meta::ActiveModel {
@@ -249,7 +252,7 @@ impl CleanupBatch {
                 )
                 .to_owned(),
         )
-        .exec_without_returning(tx.conn())
+        .run_in(tx)
         .await?;
         Ok(())
     }

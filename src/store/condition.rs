@@ -3,8 +3,8 @@
 //! A full disk lets itself be read, so asking is not enough; and writing to find out would cost a commit for each who
 //! asks. So the writer keeps what its last failure was, and only while there is one is a write tried for the answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sea_orm::ConnectionTrait;
@@ -16,17 +16,28 @@ use super::trouble::Trouble;
 use super::tx::Tx;
 use super::writer::Operation;
 
+/// For so long after a failure a success proves nothing: on a full disk a small write finds room between two that do not.
+const HELD: Duration = Duration::from_secs(1);
+
 /// What last kept the writer from writing, until it has written again. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Condition(Arc<Mutex<Option<Trouble>>>);
+pub(super) struct Condition(Arc<Mutex<Option<(Trouble, Instant)>>>);
 
 impl Condition {
     pub(super) fn get(&self) -> Option<Trouble> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().map(|(trouble, _)| trouble)
     }
 
-    pub(super) fn set(&self, trouble: Option<Trouble>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    pub(super) fn failed(&self, trouble: Trouble) {
+        *self.lock() = Some((trouble, Instant::now()));
+    }
+
+    pub(super) fn written(&self) {
+        self.lock().take_if(|(_, failed)| failed.elapsed() >= HELD);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Trouble, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,7 +50,7 @@ impl Operation for TryOut {
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
         Box::pin(async move {
             let sql = "UPDATE seaql_migrations SET applied_at = applied_at";
-            tx.conn().execute_unprepared(sql).await?;
+            tx.batch(sql).await?;
             tx.committed.queued = true;
             Ok(())
         })
@@ -82,7 +93,7 @@ impl Store {
             Ok::<_, StoreError>(latency)
         };
         match tokio::time::timeout(patience, asked).await {
-            Ok(Ok(latency)) => Ok(latency),
+            Ok(Ok(latency)) => self.condition().get().map_or(Ok(latency), Err),
             Ok(Err(error)) => {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "the database cannot be used");
                 Err(error.trouble().unwrap_or(Trouble::Failed))

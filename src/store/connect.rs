@@ -4,7 +4,6 @@ use std::fs::File;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{AssertSqlSafe, Executor as _};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr};
 
@@ -13,10 +12,11 @@ use uuid::Uuid;
 use super::bounded::{Bounded, Distrust};
 use super::condition::Condition;
 use super::error::StoreError;
-use super::file;
 use super::read::Reader;
-use super::sockets;
+use super::sqlite::SqliteWriter;
+use super::transaction::WriteAccess;
 use super::writer::Writer;
+use super::{file, sockets, sqlite};
 use crate::domain::Changes;
 use crate::failpoint::failpoint;
 
@@ -105,7 +105,8 @@ pub struct Store {
     backend: Backend,
     node: Uuid,
     condition: Condition,
-    pools: [DatabaseConnection; 2],
+    write: WriteAccess,
+    read: DatabaseConnection,
     /// Held, not read: the operating system lets go of the lock when the process ends, however it ends.
     _lock: Option<File>,
 }
@@ -167,14 +168,20 @@ impl Store {
         on_commit: impl Fn(Changes) + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
         migrate(options, backend).await?;
-        let (write, wait) = match backend {
-            Backend::Sqlite => (1, None),
-            // Only one writes at a time; the others are for when a lost one hangs at its end.
-            Backend::Postgres => (3, Some(options.acquire_timeout)),
+        let (write, bound) = match backend {
+            Backend::Sqlite => {
+                let path =
+                    file::sqlite_path(&options.url).ok_or_else(|| OpenError::Address(options.url.clone()))?;
+                let file = SqliteWriter::open(path).map_err(StoreError::from)?;
+                (WriteAccess::File(file), None)
+            }
+            Backend::Postgres => {
+                // Only one writes at a time; the others are for when a lost one hangs at its end.
+                let pool = open_pool(options, backend, 3, Some(options.acquire_timeout)).await?;
+                (WriteAccess::Pool(pool), Some(options.read_timeout))
+            }
         };
-        let write = open_pool(options, backend, write, wait).await?;
-        let wait = wait.map(|_| options.read_timeout);
-        let read = open_pool(options, backend, options.readers, wait).await?;
+        let read = open_pool(options, backend, options.readers, bound).await?;
         let node = Uuid::now_v7();
         let condition = Condition::default();
         let (writer, work) = Writer::new(
@@ -192,7 +199,8 @@ impl Store {
                 backend,
                 node,
                 condition,
-                pools: [write.inner().clone(), read.inner().clone()],
+                write,
+                read: read.inner().clone(),
                 _lock: lock,
             },
             work,
@@ -230,14 +238,14 @@ impl Store {
 
     /// The connection that listens for other nodes' hints.
     pub(super) const fn pool(&self) -> &DatabaseConnection {
-        &self.pools[1]
+        &self.read
     }
 
     /// Closes every connection. On SQLite the last one folds the write-ahead log into the file.
     pub async fn close(&self) {
-        for pool in &self.pools {
-            if let Err(error) = pool.close_by_ref().await {
-                tracing::warn!(error = %crate::telemetry::chain(&error), "a database pool did not close");
+        for closed in [self.write.close().await, self.read.close_by_ref().await] {
+            if let Err(error) = closed {
+                tracing::warn!(error = %crate::telemetry::chain(&error), "a connection to the database did not close");
             }
         }
     }
@@ -300,17 +308,14 @@ async fn connect(
                 let distrust = distrust.clone();
                 pool.after_release(move |_, _| Box::pin(std::future::ready(Ok(distrust.is_whole()))))
             });
-            wanted.map_sqlx_sqlite_opts(|sqlite| {
-                sqlite
+            wanted.map_sqlx_sqlite_opts(|file| {
+                let file = file
                     .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
-                    .busy_timeout(Duration::from_secs(5))
-                    .foreign_keys(false)
-                    .pragma("cache_size", "-16384")
-                    .pragma("temp_store", "memory")
-                    .pragma("journal_size_limit", "67108864")
-                    .statement_cache_capacity(256)
+                    .busy_timeout(sqlite::BUSY_TIMEOUT)
+                    .statement_cache_capacity(sqlite::STATEMENTS);
+                sqlite::PRAGMAS
+                    .into_iter()
+                    .fold(file, |file, (name, value)| file.pragma(name, value))
             });
         }
         Backend::Postgres => {

@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use entity::{job_dependency, plan};
 use futures_util::future::BoxFuture;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::error::StoreError;
 use super::moves::event;
 use super::record::Beginning;
+use super::transaction::{InTx, SelectInTx};
 use super::tx::{NewEvent, Tx};
 use super::writer::Operation;
 use super::{dialect, record};
@@ -182,16 +183,16 @@ impl InsertJobs {
         tx.order().await?;
         let mut found = HashMap::with_capacity(ids.len());
         for some in ids.chunks(500) {
-            let rows: Vec<(Uuid, String)> = entity::job::Entity::find()
+            let rows = entity::job::Entity::find()
                 .select_only()
                 .column(entity::job::Column::Id)
                 .column(entity::job::Column::Status)
                 .filter(entity::job::Column::Id.is_in(some.iter().copied()))
-                .into_tuple()
-                .all(tx.conn())
+                .rows_in(tx)
                 .await?;
-            for (id, status) in rows {
-                found.insert(JobId::from_uuid(id), status.parse::<JobStatus>()?);
+            for row in rows {
+                let status: JobStatus = row.get::<String>("status")?.parse()?;
+                found.insert(JobId::from_uuid(row.get("id")?), status);
             }
         }
         for (job, Dependency { job: awaited, on_end }) in wanted() {
@@ -222,14 +223,14 @@ impl InsertJobs {
         tx.flush_jobs().await?;
         for key in &keys {
             if let Some(lock) = dialect::key_lock(tx.backend(), key) {
-                tx.conn().execute_raw(lock).await?;
+                tx.execute(lock).await?;
             }
         }
         let mut known = HashMap::new();
         for some in keys.chunks(500) {
             let rows = entity::job::Entity::find()
                 .filter(entity::job::Column::IdempotencyKey.is_in(some.iter().map(|key| key.as_str())))
-                .all(tx.conn())
+                .all_in(tx)
                 .await?;
             for row in rows {
                 if let Some(key) = row.idempotency_key.clone() {

@@ -3,13 +3,14 @@
 use entity::job;
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::error::StoreError;
 use super::moves::{AttemptEnd, EndResult, end};
 use super::remote_report::timed_out;
 use super::steps::{self, HAVE_STEPS};
+use super::transaction::InTx;
 use super::tx::Tx;
 use super::writer::Operation;
 use super::{dialect, record};
@@ -71,18 +72,19 @@ impl Operation for RenewLeases {
                 )
                 .col_expr(entity::worker::Column::Online, Expr::value(true))
                 .filter(entity::worker::Column::Id.is_in(ids.iter().copied()))
-                .exec(tx.conn())
+                .run_in(tx)
                 .await?;
-            let rows = job::Entity::update_many()
+            let mut renew = job::Entity::update_many()
                 .col_expr(job::Column::LeaseUntil, Expr::value(self.lease_until.micros()))
                 .filter(dialect::is_running())
-                .filter(job::Column::WorkerId.is_in(ids))
-                .exec_with_returning(tx.conn())
-                .await?;
-            let held = rows
-                .into_iter()
+                .filter(job::Column::WorkerId.is_in(ids));
+            renew.query().returning_all();
+            let held = renew
+                .rows_in(tx)
+                .await?
+                .iter()
                 .map(|row| {
-                    let job = record::job(row)?;
+                    let job = record::job(row.model()?)?;
                     Ok(Held {
                         job: job.id,
                         attempt: job.attempt,
@@ -148,13 +150,13 @@ impl Operation for ExpireLeases {
                 dialect::for_update_skip_locked(tx.backend()),
             );
             let statement = tx.statement(&sql, [self.before.micros().into(), EXPIRED_AT_ONCE.into()]);
-            let rows = tx.conn().query_all_raw(statement).await?;
+            let rows = tx.rows(statement).await?;
             let mut expired = Expired {
                 jobs: Vec::new(),
                 more: rows.len() == usize::try_from(EXPIRED_AT_ONCE).unwrap_or(0),
             };
             for row in rows {
-                let job = record::job(job::Model::from_query_result(&row, "")?)?;
+                let job = record::job(row.model::<job::Model>()?)?;
                 if job.command.kind().has_steps() {
                     tx.order().await?;
                     tx.see(self.now);
@@ -223,7 +225,7 @@ impl Operation for PromoteDue {
                 dialect::indexed_by(tx.backend(), "job_due"),
             );
             let statement = tx.statement(&sql, [self.now.micros().into()]);
-            let promoted = tx.conn().execute_raw(statement).await?.rows_affected();
+            let promoted = tx.execute(statement).await?;
             tx.committed.queued |= promoted > 0;
             Ok(promoted + plans)
         })
@@ -239,10 +241,10 @@ impl PromoteDue {
         );
         let mut plans = 0;
         let statement = tx.statement(&sql, [self.now.micros().into()]);
-        for row in tx.conn().query_all_raw(statement).await? {
+        for row in tx.rows(statement).await? {
             tx.order().await?;
             tx.see(self.now);
-            let plan = record::job(job::Model::from_query_result(&row, "")?)?;
+            let plan = record::job(row.model::<job::Model>()?)?;
             steps::start(tx, &plan, self.now).await?;
             plans += 1;
         }

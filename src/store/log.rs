@@ -1,7 +1,6 @@
 //! Storing the lines of a job that still runs.
 
 use futures_util::future::BoxFuture;
-use sea_orm::ConnectionTrait;
 
 use super::error::StoreError;
 use super::log_codec::{LogChunk, chunk_row};
@@ -34,7 +33,7 @@ impl Operation for AppendLog {
                 dialect::for_update(tx.backend()),
             );
             let statement = tx.statement(&sql, [self.job.uuid().into(), attempt.into()]);
-            let runs = tx.conn().query_one_raw(statement).await?.is_some();
+            let runs = tx.row(statement).await?.is_some();
             if runs {
                 tx.add_chunk(chunk_row(self.job, attempt, self.chunk.clone()), self.job);
             }

@@ -2,15 +2,15 @@
 
 use entity::log_chunk::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select,
-};
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::error::StoreError;
 use super::list::PageRequest;
 use super::log_codec::{LogSize, RawLine, decode};
 use super::read::Reader;
 use super::record;
+use super::transaction::SelectInTx;
+use super::tx::Tx;
 use crate::domain::{JobId, LogLevel, LogLine, LogStream};
 
 /// Chunks that one piece of bytes is made of at most; each has a few hundred KiB at most.
@@ -86,16 +86,17 @@ pub(super) fn chunks(job: JobId, attempt: u32) -> Select<log_chunk::Entity> {
 }
 
 /// How much there is of an attempt's log.
-pub(super) async fn size_of(
-    conn: &impl ConnectionTrait,
-    job: JobId,
-    attempt: u32,
-) -> Result<LogSize, StoreError> {
-    let last = chunks(job, attempt)
-        .order_by_desc(Column::FirstLine)
-        .one(conn)
-        .await?;
-    Ok(last.map_or_else(LogSize::default, |chunk| {
+pub(super) async fn size_of(tx: &Tx, job: JobId, attempt: u32) -> Result<LogSize, StoreError> {
+    Ok(size_with(last_chunk(job, attempt).one_in(tx).await?))
+}
+
+fn last_chunk(job: JobId, attempt: u32) -> Select<log_chunk::Entity> {
+    chunks(job, attempt).order_by_desc(Column::FirstLine)
+}
+
+/// How much there is of a log with this as its last piece.
+fn size_with(last: Option<log_chunk::Model>) -> LogSize {
+    last.map_or_else(LogSize::default, |chunk| {
         let mut size = LogSize {
             lines: chunk.first_line - 1,
             total: chunk.total_offset,
@@ -106,7 +107,7 @@ pub(super) async fn size_of(
             size.grow(line.stream, i64::try_from(line.bytes.len()).unwrap_or(i64::MAX));
         }
         size
-    }))
+    })
 }
 
 impl Reader {
@@ -116,7 +117,7 @@ impl Reader {
     ///
     /// See [`Reader::job`].
     pub async fn log_size(&self, job: JobId, attempt: u32) -> Result<LogSize, StoreError> {
-        size_of(&self.db, job, attempt).await
+        Ok(size_with(last_chunk(job, attempt).one(&self.db).await?))
     }
 
     /// A page of lines; places are line numbers.

@@ -19,6 +19,7 @@
 //! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
+//! | `transaction`, `sqlite` | what a transaction runs on |
 //! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
@@ -52,9 +53,11 @@ mod remote;
 mod remote_claim;
 mod remote_report;
 mod sockets;
+mod sqlite;
 mod stats;
 mod steps;
 mod token;
+mod transaction;
 mod trouble;
 mod tx;
 mod worker;

@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use entity::{attempt, job};
 use futures_util::future::BoxFuture;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, Iterable,
-    QueryFilter, Statement,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, DbBackend, EntityTrait, Iterable, QueryFilter, Statement};
 use sea_orm::{Iden, Value as SqlValue};
 use serde_json::Value;
 
 use super::error::StoreError;
 use super::log_codec::{LogChunk, chunk_row};
 use super::steps::Ended;
+use super::transaction::{InTx, SelectInTx};
 use super::tx::{NewEvent, Tx};
 use super::writer::Operation;
 use super::{dialect, record, worker};
@@ -109,8 +107,8 @@ pub(super) async fn claimed(
     now: Timestamp,
 ) -> Result<Vec<Job>, StoreError> {
     let mut jobs = Vec::new();
-    for row in tx.conn().query_all_raw(statement).await? {
-        jobs.push(record::job(job::Model::from_query_result(&row, "")?)?);
+    for row in tx.rows(statement).await? {
+        jobs.push(record::job(row.model::<job::Model>()?)?);
     }
     jobs.sort_by_key(|job| (std::cmp::Reverse(job.priority), job.id));
     for job in &jobs {
@@ -234,7 +232,7 @@ pub(super) async fn end(
             record::number(job.attempt).into(),
         ],
     );
-    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+    if tx.execute(statement).await? == 0 {
         // Somebody asked for it to stop while it came to its own end: then it is not tried again.
         return Ok(match cancel_asked(tx, job).await? {
             true => {
@@ -250,7 +248,7 @@ pub(super) async fn end(
         });
     }
     attempt::Entity::insert(attempt_row(job, ended, now))
-        .exec_without_returning(tx.conn())
+        .run_in(tx)
         .await?;
     tx.count_move(&job.name, Some(step.from), Some(step.to));
     tx.add_event(event(job, step, now, ended.fault.clone()));
@@ -264,7 +262,7 @@ async fn cancel_asked(tx: &Tx, job: &Job) -> Result<bool, StoreError> {
         .filter(dialect::is_running())
         .filter(job::Column::Attempt.eq(record::number(job.attempt)))
         .filter(job::Column::CancelAt.is_not_null())
-        .one(tx.conn())
+        .one_in(tx)
         .await?;
     Ok(asked.is_some())
 }
@@ -294,7 +292,7 @@ async fn finish(
             record::number(job.attempt).into(),
         ],
     );
-    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+    if tx.execute(statement).await? == 0 {
         return Ok(EndResult::Stale);
     }
     tx.count_move(&job.name, Some(step.from), Some(step.to));
@@ -376,7 +374,7 @@ impl Operation for ReleaseJob {
                     job.worker.map(WorkerId::uuid).into(),
                 ],
             );
-            if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+            if tx.execute(statement).await? == 0 {
                 return Ok(false);
             }
             tx.count_move(&job.name, Some(step.from), Some(step.to));
@@ -420,7 +418,7 @@ impl Operation for RecordProgress {
                     record::number(self.attempt).into(),
                 ],
             );
-            if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+            if tx.execute(statement).await? == 0 {
                 return Ok(false);
             }
             tx.add_event(NewEvent {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::bounded::{Bounded, Distrust};
 use super::condition::Condition;
+use super::transaction::WriteAccess;
 use super::{
     AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, EventFilter,
     ExpireLeases, InsertJobs, JobOrder, JobOrderField, Keyset, PageRequest, Place, PromoteDue, Reader,
@@ -72,7 +73,8 @@ impl Bench {
         db.set_metric_callback(move |info| record.lock().unwrap().push(info.statement.clone()));
         let db = Bounded::new(db, None, Distrust::default());
         let (writer, work) = Writer::new(
-            db.clone(),
+            // The statements are the same as on the server's own connection, which tells nobody of them.
+            WriteAccess::Pool(db.clone()),
             Uuid::nil(),
             Box::new(|_| ()),
             Condition::default(),

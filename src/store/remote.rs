@@ -13,12 +13,10 @@ use std::time::Duration;
 use entity::worker;
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
-    PaginatorTrait, QueryFilter,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
 
 use super::error::StoreError;
+use super::transaction::{InTx, SelectInTx};
 use super::tx::Tx;
 use super::worker::LOCAL_BACKEND;
 use super::writer::Operation;
@@ -91,10 +89,8 @@ pub(super) async fn registered(
         &format!("SELECT * FROM worker WHERE id = ?{lock}"),
         [id.uuid().into()],
     );
-    let row = tx.conn().query_one_raw(statement).await?;
-    let row = row
-        .map(|row| worker::Model::from_query_result(&row, ""))
-        .transpose()?;
+    let row = tx.row(statement).await?;
+    let row = row.map(|row| row.model::<worker::Model>()).transpose()?;
     Ok(match row {
         None => Err(RemoteFault::UnknownWorker(id)),
         Some(row) if row.internal => Err(RemoteFault::ServersOwn(row.name)),
@@ -117,7 +113,7 @@ pub(super) async fn heard_of(
         .col_expr(worker::Column::LastHeartbeat, Expr::value(now.micros()))
         .col_expr(worker::Column::Online, Expr::value(online))
         .filter(worker::Column::Id.eq(row.id))
-        .exec(tx.conn())
+        .run_in(tx)
         .await?;
     tx.committed.workers |= was_silent || online != row.online;
     Ok(())
@@ -154,11 +150,11 @@ impl RegisterWorker {
         let local = self.name.splitn(3, '-').nth(2) == Some(LOCAL_BACKEND);
         // Two nodes that are asked at the same moment must not both make a row.
         if let Some(lock) = dialect::key_lock(tx.backend(), &self.name) {
-            tx.conn().execute_raw(lock).await?;
+            tx.execute(lock).await?;
         }
         let known = worker::Entity::find()
             .filter(worker::Column::Name.eq(self.name.as_str()))
-            .one(tx.conn())
+            .one_in(tx)
             .await?;
         if local || known.as_ref().is_some_and(|row| row.internal) {
             return Ok(Err(RemoteFault::NameTaken(self.name.clone())));
@@ -182,13 +178,13 @@ impl RegisterWorker {
         if known.is_none() {
             let others = worker::Entity::find()
                 .filter(worker::Column::Internal.eq(false))
-                .count(tx.conn())
+                .count_in(tx)
                 .await?;
             if others >= MOST_REMOTE_WORKERS {
                 return Ok(Err(RemoteFault::TooMany));
             }
             worker::Entity::insert(row.into_active_model().reset_all())
-                .exec_without_returning(tx.conn())
+                .run_in(tx)
                 .await?;
         } else {
             // Its counters are left to those who count; jobs that it held are left to their leases.
@@ -205,7 +201,7 @@ impl RegisterWorker {
                 )
                 .col_expr(worker::Column::LastHeartbeat, Expr::value(row.last_heartbeat))
                 .filter(worker::Column::Id.eq(row.id))
-                .exec(tx.conn())
+                .run_in(tx)
                 .await?;
         }
         tx.committed.workers = true;
@@ -276,8 +272,8 @@ pub(super) async fn renew(
         let mut values: Vec<sea_orm::Value> = vec![until.into(), until.into()];
         values.extend(some.iter().map(|job| sea_orm::Value::from(job.uuid())));
         values.extend([worker.uuid().into(), now.micros().into()]);
-        for row in tx.conn().query_all_raw(tx.statement(&sql, values)).await? {
-            held.insert(JobId::from_uuid(row.try_get("", "id")?));
+        for row in tx.rows(tx.statement(&sql, values)).await? {
+            held.insert(JobId::from_uuid(row.get("id")?));
         }
     }
     Ok(held)
@@ -312,7 +308,7 @@ impl Operation for BackAgain {
                     AND worker_id IN (SELECT id FROM worker WHERE NOT internal)",
             );
             let statement = tx.statement(&sql, [until.into(), until.into(), until.into()]);
-            Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+            tx.execute(statement).await
         })
     }
 }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use entity::{job, worker};
 use futures_util::future::BoxFuture;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, Value as SqlValue,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Value as SqlValue};
 use tokio_util::sync::CancellationToken;
 
 use super::error::StoreError;
@@ -14,6 +12,7 @@ use super::log_codec::{LogEncoder, chunk_row};
 use super::moves::{claim_sql, claimed};
 use super::read::Reader;
 use super::remote::{HELD, RemoteFault, heard_of, registered};
+use super::transaction::SelectInTx;
 use super::tx::Tx;
 use super::writer::Operation;
 use super::{dialect, record};
@@ -56,7 +55,7 @@ impl ClaimTasks {
         let running = job::Entity::find()
             .filter(dialect::is_running())
             .filter(job::Column::WorkerId.eq(row.id))
-            .count(tx.conn())
+            .count_in(tx)
             .await?;
         let limit = u32::try_from(row.max_parallel_tasks).unwrap_or(0);
         let room = u64::from(limit).saturating_sub(running);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entity::{job, log_chunk};
 use futures_util::future::BoxFuture;
-use sea_orm::{ColumnTrait, ConnectionTrait, FromQueryResult, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, QueryFilter};
 use serde_json::Value;
 
 use super::dialect;
@@ -14,6 +14,7 @@ use super::log_read::{chunks, size_of};
 use super::moves::{AttemptEnd, EndResult, RecordProgress, end};
 use super::record;
 use super::remote::{RemoteFault, heard_of, registered, renew};
+use super::transaction::SelectInTx;
 use super::tx::Tx;
 use super::writer::Operation;
 use crate::domain::{
@@ -128,9 +129,8 @@ impl Report {
             &format!("SELECT * FROM job WHERE id = ?{lock}"),
             [self.job.uuid().into()],
         );
-        let row = tx.conn().query_one_raw(statement).await?;
-        row.map(|row| record::job(job::Model::from_query_result(&row, "")?))
-            .transpose()
+        let row = tx.row(statement).await?;
+        row.map(|row| record::job(row.model::<job::Model>()?)).transpose()
     }
 
     /// Whether the report is about the attempt that this worker runs.
@@ -196,7 +196,7 @@ impl Report {
         }
         // Another report on this job may wait in the same transaction.
         tx.flush_chunks().await?;
-        let mut log = Log::new(size_of(tx.conn(), self.job, self.attempt).await?);
+        let mut log = Log::new(size_of(tx, self.job, self.attempt).await?);
         let mut room = self
             .log_limit
             .saturating_sub(self.used(tx, log.encoder.size()).await?);
@@ -236,7 +236,7 @@ impl Report {
         let mut bytes = latest.stdout + latest.stderr;
         if !self.lines.is_empty() {
             for attempt in 1..self.attempt {
-                let size = size_of(tx.conn(), self.job, attempt).await?;
+                let size = size_of(tx, self.job, attempt).await?;
                 bytes += size.stdout + size.stderr;
             }
         }
@@ -248,7 +248,7 @@ impl Report {
         let told = chunks(self.job, self.attempt)
             .filter(log_chunk::Column::Streams.eq(1 << LogStream::System as i32))
             .filter(log_chunk::Column::Levels.eq(1 << LogLevel::Warning as i32))
-            .count(tx.conn())
+            .count_in(tx)
             .await?;
         Ok(told > 0)
     }

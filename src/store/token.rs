@@ -3,14 +3,12 @@
 use entity::{meta, token};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait,
-    QueryFilter, QueryOrder,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::dialect;
 use super::error::StoreError;
 use super::read::Reader;
+use super::transaction::{InTx, SelectInTx};
 use super::tx::Tx;
 use super::writer::Operation;
 use crate::domain::{RunLimits, Scope, Scopes, SecretHash, Timestamp, Token, TokenId, TokenSecrets};
@@ -49,7 +47,7 @@ async fn count_change(tx: &Tx) -> Result<(), StoreError> {
             .value(meta::Column::Value, value().add(1))
             .to_owned(),
     )
-    .exec_without_returning(tx.conn())
+    .run_in(tx)
     .await?;
     Ok(())
 }
@@ -61,10 +59,8 @@ async fn live(tx: &Tx, id: TokenId) -> Result<Result<token::Model, TokenFault>, 
         &format!("SELECT * FROM token WHERE id = ?{lock}"),
         [id.uuid().into()],
     );
-    let row = tx.conn().query_one_raw(statement).await?;
-    let row = row
-        .map(|row| token::Model::from_query_result(&row, ""))
-        .transpose()?;
+    let row = tx.row(statement).await?;
+    let row = row.map(|row| row.model::<token::Model>()).transpose()?;
     Ok(match row {
         None => Err(TokenFault::Unknown(id)),
         Some(row) if row.revoked_at.is_some() => Err(TokenFault::Revoked(row.name)),
@@ -93,7 +89,7 @@ async fn change(
         .col_expr(token::Column::RotatedAt, Expr::value(row.rotated_at))
         .col_expr(token::Column::RevokedAt, Expr::value(row.revoked_at))
         .filter(token::Column::Id.eq(row.id))
-        .exec(tx.conn())
+        .run_in(tx)
         .await?;
     count_change(tx).await?;
     Ok(Ok(secrets(row)?.token))
@@ -119,10 +115,10 @@ impl Operation for CreateToken {
             let token = &self.token;
             let unrevoked = token::Entity::find().filter(token::Column::RevokedAt.is_null());
             let same = unrevoked.clone().filter(token::Column::Name.eq(&token.name));
-            if same.one(tx.conn()).await?.is_some() {
+            if same.one_in(tx).await?.is_some() {
                 return Ok(Err(TokenFault::NameTaken(token.name.clone())));
             }
-            if unrevoked.count(tx.conn()).await? >= MOST_TOKENS {
+            if unrevoked.count_in(tx).await? >= MOST_TOKENS {
                 return Ok(Err(TokenFault::TooMany));
             }
             let limits = (!token.limits.is_open())
@@ -144,7 +140,7 @@ impl Operation for CreateToken {
                 rotated_at: Set(None),
                 last_used_at: Set(None),
             })
-            .exec_without_returning(tx.conn())
+            .run_in(tx)
             .await?;
             count_change(tx).await?;
             Ok(Ok(()))
@@ -219,7 +215,7 @@ impl Operation for TouchTokens {
                             .is_null()
                             .or(token::Column::LastUsedAt.lt(at.micros())),
                     )
-                    .exec(tx.conn())
+                    .run_in(tx)
                     .await?;
             }
             Ok(())

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Statement,
+    ColumnTrait, DbBackend, EntityTrait, QueryFilter, QueryTrait, Statement,
 };
 
 use uuid::Uuid;
 
-use super::bounded::Bounded;
 use super::error::StoreError;
 use super::steps::{self, Ended};
+use super::transaction::{InTx, Row, Transaction};
 use super::{dialect, notify};
 use crate::domain::{
     Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
@@ -48,7 +48,7 @@ pub(super) mod metric {
 /// One transaction of the writer. Only operations of the store look inside.
 pub struct Tx {
     node: Uuid,
-    conn: Bounded<DatabaseTransaction>,
+    transaction: Transaction,
     backend: DbBackend,
     new_jobs: Vec<job::ActiveModel>,
     new_tags: Vec<job_tag::ActiveModel>,
@@ -74,11 +74,11 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub(super) fn new(conn: Bounded<DatabaseTransaction>, node: Uuid) -> Self {
-        let backend = conn.get_database_backend();
+    pub(super) fn new(transaction: Transaction, node: Uuid) -> Self {
+        let backend = transaction.backend();
         Self {
             node,
-            conn,
+            transaction,
             backend,
             new_jobs: Vec::new(),
             new_tags: Vec::new(),
@@ -99,8 +99,24 @@ impl Tx {
         }
     }
 
-    pub(super) const fn conn(&self) -> &Bounded<DatabaseTransaction> {
-        &self.conn
+    /// Writes; gives how many rows it changed.
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, StoreError> {
+        Ok(self.transaction.execute(statement).await?)
+    }
+
+    /// Runs statements that have no values, one after the other.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        Ok(self.transaction.batch(sql).await?)
+    }
+
+    /// All that a statement answers.
+    pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<Row>, StoreError> {
+        Ok(self.transaction.rows(statement).await?)
+    }
+
+    /// The one row, or the first of those, that a statement answers.
+    pub(super) async fn row(&self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows(statement).await?.into_iter().next())
     }
 
     /// This server process.
@@ -169,7 +185,7 @@ impl Tx {
     pub(super) async fn order(&mut self) -> Result<(), StoreError> {
         if !self.ordered {
             if let Some(lock) = dialect::commit_order_lock(self.backend) {
-                self.conn.execute_raw(lock).await?;
+                self.execute(lock).await?;
             }
             self.ordered = true;
         }
@@ -249,17 +265,21 @@ impl Tx {
             "SELECT CAST(COALESCE(SUM(value), 0) AS BIGINT) AS pending FROM stat WHERE metric = ? AND bucket = ?",
             [metric::STATUS.into(), (JobStatus::Pending as i32).into()],
         );
-        let row = self.conn.query_one_raw(statement).await?;
-        let before: i64 = row.map_or(Ok(0), |row| row.try_get("", "pending"))?;
+        let row = self.row(statement).await?;
+        let before: i64 = row.map_or(Ok(0), |row| row.get("pending"))?;
         Ok(*self.pending_before.insert(before) + self.pending_change)
     }
 
     /// Writes the jobs gathered so far, for an operation that is about to look at the table.
     pub(super) async fn flush_jobs(&mut self) -> Result<(), StoreError> {
-        insert_all::<job::Entity, _>(&self.conn, &mut self.new_jobs).await?;
-        insert_all::<job_tag::Entity, _>(&self.conn, &mut self.new_tags).await?;
-        insert_all::<job_dependency::Entity, _>(&self.conn, &mut self.new_dependencies).await?;
-        insert_all::<plan::Entity, _>(&self.conn, &mut self.new_plans).await
+        let rows = std::mem::take(&mut self.new_jobs);
+        self.insert_all::<job::Entity, _>(rows).await?;
+        let rows = std::mem::take(&mut self.new_tags);
+        self.insert_all::<job_tag::Entity, _>(rows).await?;
+        let rows = std::mem::take(&mut self.new_dependencies);
+        self.insert_all::<job_dependency::Entity, _>(rows).await?;
+        let rows = std::mem::take(&mut self.new_plans);
+        self.insert_all::<plan::Entity, _>(rows).await
     }
 
     /// Writes the pieces of logs gathered so far, for an operation that adds to one of them. A piece that is there
@@ -275,7 +295,7 @@ impl Tx {
             ];
             log_chunk::Entity::insert_many(rows)
                 .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
-                .exec_without_returning(&self.conn)
+                .run_in(self)
                 .await?;
             rows = rest;
         }
@@ -284,7 +304,7 @@ impl Tx {
 
     /// Commits what was flushed.
     pub(super) async fn commit(self) -> Result<Changes, CommitError> {
-        self.conn
+        self.transaction
             .commit()
             .await
             .map_err(|error| CommitError::of(error.into()))?;
@@ -295,7 +315,7 @@ impl Tx {
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         self.flush_rows().await?;
         if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
-            self.conn.execute_raw(hint).await?;
+            self.execute(hint).await?;
         }
         Ok(())
     }
@@ -308,7 +328,8 @@ impl Tx {
             failpoint!("plan.settled");
         }
         self.flush_chunks().await?;
-        insert_all::<audit::Entity, _>(&self.conn, &mut self.new_audit).await?;
+        let rows = std::mem::take(&mut self.new_audit);
+        self.insert_all::<audit::Entity, _>(rows).await?;
         self.counters.retain(|_, by| *by != 0);
         if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
             return Ok(());
@@ -316,6 +337,19 @@ impl Tx {
         self.order().await?;
         self.flush_counters().await?;
         self.flush_events().await
+    }
+
+    async fn insert_all<E, A>(&self, mut rows: Vec<A>) -> Result<(), StoreError>
+    where
+        E: EntityTrait,
+        A: sea_orm::ActiveModelTrait<Entity = E> + Send,
+    {
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
+            E::insert_many(rows).run_in(self).await?;
+            rows = rest;
+        }
+        Ok(())
     }
 
     async fn flush_counters(&mut self) -> Result<(), StoreError> {
@@ -340,7 +374,7 @@ impl Tx {
                         )
                         .to_owned(),
                 )
-                .exec_without_returning(&self.conn)
+                .run_in(self)
                 .await?;
         }
         for (worker, (completed, failed)) in std::mem::take(&mut self.worker_tasks) {
@@ -354,7 +388,7 @@ impl Tx {
                     Expr::col(worker::Column::TasksFailed).add(failed),
                 )
                 .filter(worker::Column::Id.eq(worker.uuid()))
-                .exec(&self.conn)
+                .run_in(self)
                 .await?;
             self.committed.workers = true;
         }
@@ -368,11 +402,14 @@ impl Tx {
             .collect();
         while !rows.is_empty() {
             let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
-            let inserted = job_event::Entity::insert_many(rows).exec(&self.conn).await?;
-            self.committed.last_event = inserted
-                .last_insert_id
-                .map(EventSeq)
-                .max(self.committed.last_event);
+            let mut insert = job_event::Entity::insert_many(rows);
+            insert
+                .query()
+                .returning(Query::returning().column(job_event::Column::Seq));
+            for row in insert.rows_in(self).await? {
+                let seq = Some(EventSeq(row.get("seq")?));
+                self.committed.last_event = seq.max(self.committed.last_event);
+            }
             rows = rest;
         }
         Ok(())
@@ -420,18 +457,4 @@ fn event_row(event: NewEvent) -> job_event::ActiveModel {
         error_code: Set(error_code),
         error_message: Set(error_message),
     }
-}
-
-async fn insert_all<E, A>(conn: &Bounded<DatabaseTransaction>, rows: &mut Vec<A>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
-{
-    let mut rows = std::mem::take(rows);
-    while !rows.is_empty() {
-        let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
-        E::insert_many(rows).exec_without_returning(conn).await?;
-        rows = rest;
-    }
-    Ok(())
 }

@@ -6,13 +6,14 @@ use entity::{job, worker};
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ColumnTrait, Condition, DbBackend, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
 use super::dialect;
 use super::error::StoreError;
+use super::transaction::{InTx, SelectInTx};
 use super::tx::Tx;
 use super::writer::Operation;
 use crate::domain::{Timestamp, WorkerId};
@@ -55,25 +56,27 @@ impl JoinPool {
     async fn join(&self, tx: &mut Tx) -> Result<Vec<PoolMember>, StoreError> {
         // Two nodes that start together must not choose the same names or take over the same rows.
         if let Some(lock) = dialect::commit_order_lock(tx.backend()) {
-            tx.conn().execute_raw(lock).await?;
+            tx.execute(lock).await?;
         }
         let rows = worker::Entity::find()
             .filter(worker::Column::Internal.eq(true))
             .order_by_asc(worker::Column::Name)
-            .all(tx.conn())
+            .all_in(tx)
             .await?;
         let mut taken: BTreeSet<u64> = rows.iter().filter_map(|row| number_of(&row.name)).collect();
         // A lease in the name of a row is ended before the row changes hands: the new holder would renew it, and
         // nobody would run the job.
-        let holding: Vec<Uuid> = job::Entity::find()
+        let holding = job::Entity::find()
             .select_only()
             .column(job::Column::WorkerId)
             .filter(dialect::is_running())
             .filter(job::Column::WorkerId.is_not_null())
-            .into_tuple()
-            .all(tx.conn())
+            .rows_in(tx)
             .await?;
-        let holding: BTreeSet<Uuid> = holding.into_iter().collect();
+        let holding: BTreeSet<Uuid> = holding
+            .iter()
+            .map(|row| row.get("worker_id"))
+            .collect::<Result<_, _>>()?;
         let mut ownerless = rows
             .into_iter()
             .filter(|row| !holding.contains(&row.id))
@@ -87,7 +90,7 @@ impl JoinPool {
                     .col_expr(worker::Column::Online, Expr::value(true))
                     .col_expr(worker::Column::LastHeartbeat, Expr::value(self.now.micros()))
                     .filter(worker::Column::Id.eq(row.id))
-                    .exec(tx.conn())
+                    .run_in(tx)
                     .await?;
                 members.push(PoolMember {
                     id: WorkerId::from_uuid(row.id),
@@ -113,7 +116,7 @@ impl JoinPool {
                 tasks_failed: 0,
             };
             worker::Entity::insert(row.into_active_model().reset_all())
-                .exec_without_returning(tx.conn())
+                .run_in(tx)
                 .await?;
             members.push(PoolMember { id: fresh, name });
         }
@@ -137,10 +140,10 @@ pub(super) async fn part(
     let sql = format!("SELECT id, node_id FROM worker WHERE id IN ({marks}){lock}");
     let statement = tx.statement(&sql, workers.iter().map(|worker| worker.uuid().into()));
     let mut taken = BTreeSet::new();
-    for row in tx.conn().query_all_raw(statement).await? {
-        let owner: Option<Uuid> = row.try_get("", "node_id")?;
+    for row in tx.rows(statement).await? {
+        let owner: Option<Uuid> = row.get("node_id")?;
         if owner.is_some_and(|owner| owner != tx.node()) {
-            taken.insert(WorkerId::from_uuid(row.try_get("", "id")?));
+            taken.insert(WorkerId::from_uuid(row.get("id")?));
         }
     }
     Ok(workers.iter().partition(|worker| !taken.contains(worker)))
@@ -172,7 +175,7 @@ impl Operation for LeavePool {
                         .add(worker::Column::Id.is_in(self.workers.iter().map(|id| id.uuid())))
                         .add(worker::Column::NodeId.eq(self.node)),
                 )
-                .exec(tx.conn())
+                .run_in(tx)
                 .await?;
             tx.committed.workers = true;
             Ok(())

@@ -6,13 +6,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::bounded::Bounded;
 use super::condition::Condition;
 use super::error::StoreError;
+use super::transaction::WriteAccess;
 use super::trouble::Away;
 use super::tx::{CommitError, Tx};
 use crate::domain::Changes;
@@ -65,7 +64,7 @@ impl Writer {
     /// A handle, and the writer itself, which runs until every handle is gone and the queue is empty.
     /// A group that took longer than `patience` and found the database away speaks for all that wait behind it.
     pub(super) fn new(
-        db: Bounded<DatabaseConnection>,
+        db: WriteAccess,
         node: Uuid,
         on_commit: OnCommit,
         condition: Condition,
@@ -140,7 +139,7 @@ impl<O: Operation> Queued for Waiting<O> {
 
 /// What the writer works with.
 struct Work {
-    db: Bounded<DatabaseConnection>,
+    db: WriteAccess,
     node: Uuid,
     on_commit: OnCommit,
     condition: Condition,
@@ -191,7 +190,7 @@ impl Work {
                 crate::telemetry::metrics::store_committed(started.elapsed(), group.len());
                 if !committed.is_empty() {
                     // What changed nothing needed no room and no right to write, so it proves nothing.
-                    self.condition.set(None);
+                    self.condition.written();
                     (self.on_commit)(committed);
                 }
                 failpoint!("commit.told");
@@ -227,7 +226,7 @@ impl Work {
             StoreError::Database(_) | StoreError::Unreadable(_) | StoreError::Closed => None,
         };
         if let Some(away) = &away {
-            self.condition.set(Some(away.trouble));
+            self.condition.failed(away.trouble);
         }
         let last = group.pop();
         for queued in group {
@@ -254,7 +253,7 @@ fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut mpsc::Receiver<Box<dyn
 }
 
 async fn transact(
-    db: &Bounded<DatabaseConnection>,
+    db: &WriteAccess,
     node: Uuid,
     group: &mut [Box<dyn Queued>],
 ) -> Result<Changes, CommitError> {

@@ -18,7 +18,7 @@ mod stop;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entity::{job, job_dependency, plan};
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult};
+use sea_orm::EntityTrait;
 use uuid::Uuid;
 
 pub(super) use start::start;
@@ -27,6 +27,7 @@ pub(super) use stop::{Stop, stop_steps, time_out};
 
 use super::error::StoreError;
 use super::record;
+use super::transaction::SelectInTx;
 use super::tx::Tx;
 use crate::domain::{Fault, FaultCode, Job, JobId, JobKind, JobStatus, Step};
 use progress::{advance, end, running};
@@ -147,8 +148,8 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
             marks(some.len().next_power_of_two()),
         );
         let statement = tx.statement(&sql, padded(some).map(Into::into));
-        for row in tx.conn().query_all_raw(statement).await? {
-            let row = job_dependency::Model::from_query_result(&row, "")?;
+        for row in tx.rows(statement).await? {
+            let row = row.model::<job_dependency::Model>()?;
             let awaited = by_id[&row.depends_on];
             if row.on_end || awaited.status == JobStatus::Completed {
                 *released.entry(row.job_id).or_default() += 1;
@@ -167,10 +168,10 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
             "UPDATE job SET blockers = blockers - ? WHERE id = ? AND status = 'PENDING' RETURNING *",
             [by.into(), id.into()],
         );
-        let Some(row) = tx.conn().query_one_raw(statement).await? else {
+        let Some(row) = tx.row(statement).await? else {
             continue;
         };
-        let row = job::Model::from_query_result(&row, "")?;
+        let row = row.model::<job::Model>()?;
         if row.blockers > 0 {
             continue;
         }
@@ -218,7 +219,7 @@ async fn account(tx: &mut Tx, plan: JobId, steps: &[&Ended]) -> Result<(), Store
         return end(tx, &job, fault).await;
     }
     advance(tx, &job, done, None, fault).await?;
-    let Some(rules) = plan::Entity::find_by_id(plan.uuid()).one(tx.conn()).await? else {
+    let Some(rules) = plan::Entity::find_by_id(plan.uuid()).one_in(tx).await? else {
         return Ok(());
     };
     if let Some(fault) = first_fault.filter(|_| rules.stop_on_error && job.cancel.is_none()) {

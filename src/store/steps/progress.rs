@@ -1,7 +1,6 @@
 //! How far a plan is, and how it ends.
 
 use entity::job;
-use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::{Ended, illegal};
 use crate::domain::{
@@ -18,9 +17,8 @@ pub(super) async fn running(tx: &Tx, plan: JobId) -> Result<Option<Job>, StoreEr
         "SELECT * FROM job WHERE id = ? AND status = 'RUNNING'",
         [plan.uuid().into()],
     );
-    let row = tx.conn().query_one_raw(statement).await?;
-    row.map(|row| record::job(job::Model::from_query_result(&row, "")?))
-        .transpose()
+    let row = tx.row(statement).await?;
+    row.map(|row| record::job(row.model::<job::Model>()?)).transpose()
 }
 
 /// Writes how far a plan is, and tells.
@@ -52,7 +50,7 @@ pub(super) async fn advance(
             plan.id.uuid().into(),
         ],
     );
-    tx.conn().execute_raw(statement).await?;
+    tx.execute(statement).await?;
     tx.add_event(NewEvent {
         job: plan.id,
         kind: JobEventType::Progressed,
@@ -73,8 +71,8 @@ pub(super) async fn end(tx: &mut Tx, plan: &Job, fault: Option<Fault>) -> Result
         "SELECT MAX(finished_at) AS last FROM job WHERE parent_id = ?",
         [plan.id.uuid().into()],
     );
-    if let Some(row) = tx.conn().query_one_raw(last).await?
-        && let Some(last) = row.try_get("", "last")?
+    if let Some(row) = tx.row(last).await?
+        && let Some(last) = row.get("last")?
     {
         tx.see(Timestamp::from_micros(last));
     }
@@ -113,7 +111,7 @@ pub(super) async fn end(tx: &mut Tx, plan: &Job, fault: Option<Fault>) -> Result
             plan.id.uuid().into(),
         ],
     );
-    tx.conn().execute_raw(statement).await?;
+    tx.execute(statement).await?;
     tx.count_move(&plan.name, Some(step.from), Some(step.to));
     let started = plan.started_at.unwrap_or(now);
     let (took, waited) = (now.since(started), started.since(plan.run_at));

@@ -2,18 +2,19 @@
 
 use entity::{job, plan};
 use futures_util::future::BoxFuture;
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, Value as SqlValue};
+use sea_orm::{EntityTrait, Value as SqlValue};
 
 use super::{Ended, HAVE_STEPS, account, illegal};
 use crate::domain::{Job, JobId, Move, Timestamp, transition};
 use crate::store::error::StoreError;
 use crate::store::moves::event;
+use crate::store::transaction::SelectInTx;
 use crate::store::tx::Tx;
 use crate::store::{dialect, record};
 
 /// Lets in the next steps of a plan that bounds how many are under way, `left` of which have just ended.
 pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), StoreError> {
-    let Some(rules) = plan::Entity::find_by_id(plan.uuid()).one(tx.conn()).await? else {
+    let Some(rules) = plan::Entity::find_by_id(plan.uuid()).one_in(tx).await? else {
         return Ok(());
     };
     let Some(free) = rules.free_slots else {
@@ -26,15 +27,15 @@ pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), Sto
         dialect::indexed_by(tx.backend(), "job_gate"),
     );
     let statement = tx.statement(&sql, [plan.uuid().into(), i64::from(free).into()]);
-    let next = tx.conn().query_all_raw(statement).await?;
+    let next = tx.rows(statement).await?;
     let used = i32::try_from(next.len()).unwrap_or(i32::MAX);
     let statement = tx.statement(
         "UPDATE plan SET free_slots = ? WHERE job_id = ?",
         [(free - used).into(), plan.uuid().into()],
     );
-    tx.conn().execute_raw(statement).await?;
+    tx.execute(statement).await?;
     for row in next {
-        let job = record::job(job::Model::from_query_result(&row, "")?)?;
+        let job = record::job(row.model::<job::Model>()?)?;
         open_gate(tx, &job).await?;
         make_ready(tx, &job).await?;
     }
@@ -46,7 +47,7 @@ async fn open_gate(tx: &Tx, job: &Job) -> Result<(), StoreError> {
         "UPDATE job SET gated = FALSE WHERE id = ?",
         [job.id.uuid().into()],
     );
-    tx.conn().execute_raw(statement).await?;
+    tx.execute(statement).await?;
     Ok(())
 }
 
@@ -72,7 +73,7 @@ pub(super) fn make_ready<'t>(tx: &'t mut Tx, job: &'t Job) -> BoxFuture<'t, Resu
                 job.id.uuid().into(),
             ],
         );
-        tx.conn().execute_raw(statement).await?;
+        tx.execute(statement).await?;
         tx.committed.queued = true;
         Ok(())
     })
@@ -94,7 +95,7 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
             plan.id.uuid().into(),
         ],
     );
-    if tx.conn().execute_raw(statement).await?.rows_affected() == 0 {
+    if tx.execute(statement).await? == 0 {
         return Ok(());
     }
     tx.count_move(&plan.name, Some(step.from), Some(step.to));
@@ -102,7 +103,7 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
     tx.note_started(plan, now);
     tx.committed.queued = true;
     ended_before(tx, plan.id).await?;
-    let rules = plan::Entity::find_by_id(plan.id.uuid()).one(tx.conn()).await?;
+    let rules = plan::Entity::find_by_id(plan.id.uuid()).one_in(tx).await?;
     if rules.is_some_and(|rules| rules.free_slots.is_some()) {
         return admit(tx, plan.id, 0).await;
     }
@@ -114,12 +115,12 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
     );
     let at = SqlValue::from(now.micros());
     let values = [at.clone(), at.clone(), at.clone(), at, plan.id.uuid().into()];
-    tx.conn().execute_raw(tx.statement(&sql, values)).await?;
+    tx.execute(tx.statement(&sql, values)).await?;
     let sql =
         format!("SELECT * FROM job WHERE parent_id = ? AND status = 'PENDING' AND kind IN {HAVE_STEPS}");
     let statement = tx.statement(&sql, [plan.id.uuid().into()]);
-    for row in tx.conn().query_all_raw(statement).await? {
-        let row = job::Model::from_query_result(&row, "")?;
+    for row in tx.rows(statement).await? {
+        let row = row.model::<job::Model>()?;
         let blocked = row.blockers > 0;
         let job = record::job(row)?;
         open_gate(tx, &job).await?;
@@ -137,10 +138,8 @@ async fn ended_before(tx: &mut Tx, plan: JobId) -> Result<(), StoreError> {
         [plan.uuid().into()],
     );
     let mut steps = Vec::new();
-    for row in tx.conn().query_all_raw(statement).await? {
-        steps.push(Ended::before(&record::job(job::Model::from_query_result(
-            &row, "",
-        )?)?));
+    for row in tx.rows(statement).await? {
+        steps.push(Ended::before(&record::job(row.model::<job::Model>()?)?));
     }
     if steps.is_empty() {
         return Ok(());

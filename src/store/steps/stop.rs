@@ -2,13 +2,14 @@
 
 use entity::{job, plan};
 use futures_util::future::BoxFuture;
-use sea_orm::{ConnectionTrait, EntityTrait, FromQueryResult, Value as SqlValue};
+use sea_orm::{EntityTrait, Value as SqlValue};
 use uuid::Uuid;
 
 use super::{Ended, HAVE_STEPS, illegal, label};
 use crate::domain::{Fault, FaultCode, Job, JobId, JobStatus, Move, Timestamp, transition};
 use crate::store::error::StoreError;
 use crate::store::remote_report::timed_out;
+use crate::store::transaction::SelectInTx;
 use crate::store::tx::{NewEvent, Tx};
 use crate::store::writer::Operation;
 use crate::store::{dialect, record};
@@ -31,7 +32,7 @@ pub(super) async fn cancel_dependents(tx: &mut Tx, failed: &[&Ended]) -> Result<
         marks(failed.len()),
     );
     if let Some(hint) = dialect::walk_by_indexes(tx.backend()) {
-        tx.conn().execute_unprepared(hint).await?;
+        tx.batch(hint).await?;
     }
     let ids: Vec<SqlValue> = failed.iter().map(|job| job.id.uuid().into()).collect();
     cancel_pending(tx, &picked, ids, &fault, &Stop::default(), true).await
@@ -75,8 +76,8 @@ pub(in crate::store) async fn stop_steps(
         now,
     ];
     let statement = tx.statement(&sql, values);
-    for row in tx.conn().query_all_raw(statement).await? {
-        let id = JobId::from_uuid(row.try_get("", "id")?);
+    for row in tx.rows(statement).await? {
+        let id = JobId::from_uuid(row.get("id")?);
         tx.committed.cancels.insert(id);
     }
     Ok(())
@@ -111,13 +112,14 @@ async fn cancel_pending(
         fault.message.clone().into(),
     ]);
     let statement = tx.statement(&sql, values);
-    for row in tx.conn().query_all_raw(statement).await? {
-        let row = Cancelled::from_query_result(&row, "")?;
-        let attempt = u32::try_from(row.attempt).unwrap_or(0);
-        let most = u32::try_from(row.max_attempts).unwrap_or(1);
+    for row in tx.rows(statement).await? {
+        let attempt = u32::try_from(row.get::<i32>("attempt")?).unwrap_or(0);
+        let most = u32::try_from(row.get::<i32>("max_attempts")?).unwrap_or(1);
         let step = transition(JobStatus::Pending, attempt, most, Move::Cancel).map_err(illegal)?;
-        let id = JobId::from_uuid(row.id);
-        tx.count_move(&row.name, Some(step.from), Some(step.to));
+        let id = JobId::from_uuid(row.get("id")?);
+        let name: String = row.get("name")?;
+        let key: Option<String> = row.get("step_key")?;
+        tx.count_move(&name, Some(step.from), Some(step.to));
         tx.add_event(NewEvent {
             job: id,
             kind: step.event,
@@ -130,30 +132,18 @@ async fn cancel_pending(
         });
         let ended = Ended {
             id,
-            kind: row.kind.parse()?,
-            label: label(row.step_key.as_deref(), &row.name),
-            parent: row.parent_id.map(JobId::from_uuid),
+            kind: row.get::<String>("kind")?.parse()?,
+            label: label(key.as_deref(), &name),
+            parent: row.get::<Option<Uuid>>("parent_id")?.map(JobId::from_uuid),
             status: step.to,
             fault: Some(fault.clone()),
             unstarted: true,
-            admitted: !row.gated,
+            admitted: !row.get::<bool>("gated")?,
             cascaded,
         };
         tx.add_ended(ended, now);
     }
     Ok(())
-}
-
-#[derive(FromQueryResult)]
-struct Cancelled {
-    id: Uuid,
-    kind: String,
-    name: String,
-    attempt: i32,
-    max_attempts: i32,
-    parent_id: Option<Uuid>,
-    step_key: Option<String>,
-    gated: bool,
 }
 
 /// Ends a plan's time: its steps are stopped, and with the last of them it ends as TIMEOUT.
@@ -171,7 +161,7 @@ pub(in crate::store) async fn time_out(tx: &mut Tx, plan: &Job) -> Result<(), St
             plan.id.uuid().into(),
         ],
     );
-    tx.conn().execute_raw(statement).await?;
+    tx.execute(statement).await?;
     let fault = Fault::new(FaultCode::Cancelled, format!("its plan {}", fault.message));
     stop_steps(tx, plan.id, &fault, &Stop::default()).await
 }
@@ -193,15 +183,15 @@ impl Operation for SweepPlans {
                 "SELECT * FROM job WHERE status = 'RUNNING' AND kind IN {HAVE_STEPS}
                  AND (cancel_at IS NOT NULL OR error_code IS NOT NULL)"
             );
-            let rows = tx.conn().query_all_raw(tx.statement(&sql, [])).await?;
+            let rows = tx.rows(tx.statement(&sql, [])).await?;
             if rows.is_empty() {
                 return Ok(());
             }
             tx.order().await?;
             tx.see(self.now);
             for row in rows {
-                let plan = record::job(job::Model::from_query_result(&row, "")?)?;
-                let rules = plan::Entity::find_by_id(plan.id.uuid()).one(tx.conn()).await?;
+                let plan = record::job(row.model::<job::Model>()?)?;
+                let rules = plan::Entity::find_by_id(plan.id.uuid()).one_in(tx).await?;
                 let timed_out = plan
                     .fault
                     .as_ref()

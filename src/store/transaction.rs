@@ -1,0 +1,166 @@
+//! What the writer's transactions run on: the one connection to a SQLite file, or those of a pool.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryResult,
+    QuerySelect, QueryTrait, Select, Statement, TryGetable,
+};
+
+use super::bounded::Bounded;
+use super::error::StoreError;
+pub(super) use super::sqlite::Stored;
+use super::sqlite::{FromCell, SqliteRow, SqliteTransaction, SqliteWriter};
+use super::tx::Tx;
+
+/// What the writer writes with.
+#[derive(Debug, Clone)]
+pub(super) enum WriteAccess {
+    /// One connection to a SQLite file.
+    File(SqliteWriter),
+    /// Connections of the ORM.
+    Pool(Bounded<DatabaseConnection>),
+}
+
+impl WriteAccess {
+    /// Begins a transaction. One on a file runs on the caller's thread, and holds it up.
+    pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
+        match self {
+            Self::File(file) => file.begin().map(Transaction::File),
+            Self::Pool(pool) => pool.begin().await.map(Transaction::Pool),
+        }
+    }
+
+    /// Closes every connection.
+    pub(super) async fn close(&self) -> Result<(), DbErr> {
+        match self {
+            Self::File(file) => file.close(),
+            Self::Pool(pool) => pool.inner().close_by_ref().await,
+        }
+    }
+}
+
+/// A transaction, rolled back where it is dropped before its commit.
+#[derive(Debug)]
+pub(super) enum Transaction {
+    File(SqliteTransaction),
+    Pool(Bounded<DatabaseTransaction>),
+}
+
+impl Transaction {
+    pub(super) fn backend(&self) -> DbBackend {
+        match self {
+            Self::File(_) => DbBackend::Sqlite,
+            Self::Pool(transaction) => transaction.get_database_backend(),
+        }
+    }
+
+    /// Writes; gives how many rows it changed.
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, DbErr> {
+        match self {
+            Self::File(transaction) => transaction.execute(&statement),
+            Self::Pool(transaction) => Ok(transaction.execute_raw(statement).await?.rows_affected()),
+        }
+    }
+
+    /// All that a statement answers.
+    pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<Row>, DbErr> {
+        Ok(match self {
+            Self::File(transaction) => {
+                let rows = transaction.rows(&statement)?;
+                rows.into_iter().map(Row::File).collect()
+            }
+            Self::Pool(transaction) => {
+                let rows = transaction.query_all_raw(statement).await?;
+                rows.into_iter().map(Row::Pool).collect()
+            }
+        })
+    }
+
+    /// Runs statements that have no values, one after the other.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), DbErr> {
+        match self {
+            Self::File(transaction) => transaction.batch(sql),
+            Self::Pool(transaction) => transaction.execute_unprepared(sql).await.map(|_| ()),
+        }
+    }
+
+    /// Commits. The error tells whether it may have been done all the same.
+    pub(super) async fn commit(self) -> Result<(), DbErr> {
+        match self {
+            Self::File(transaction) => transaction.commit(),
+            Self::Pool(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+/// A row of either.
+#[derive(Debug)]
+pub(super) enum Row {
+    File(SqliteRow),
+    Pool(QueryResult),
+}
+
+impl Row {
+    /// The value of a column.
+    pub(super) fn get<T: FromCell + TryGetable>(&self, column: &str) -> Result<T, DbErr> {
+        match self {
+            Self::File(row) => row.get(column),
+            Self::Pool(row) => row.try_get("", column),
+        }
+    }
+
+    /// The row of a table.
+    pub(super) fn model<M: Stored>(&self) -> Result<M, DbErr> {
+        match self {
+            Self::File(row) => row.model(),
+            Self::Pool(row) => M::from_query_result(row, ""),
+        }
+    }
+}
+
+/// What the ORM builds, run in a transaction of the writer.
+pub(super) trait InTx: QueryTrait + Sized {
+    /// Writes; gives how many rows it changed.
+    fn run_in(self, tx: &Tx) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        tx.execute(self.build(tx.backend()))
+    }
+
+    /// All that it answers.
+    fn rows_in(self, tx: &Tx) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send {
+        tx.rows(self.build(tx.backend()))
+    }
+}
+
+impl<Q: QueryTrait> InTx for Q {}
+
+/// What the ORM selects, in a transaction of the writer.
+pub(super) trait SelectInTx<M>: Sized {
+    /// All of it.
+    fn all_in(self, tx: &Tx) -> impl Future<Output = Result<Vec<M>, StoreError>> + Send;
+    /// The one row, or the first.
+    fn one_in(self, tx: &Tx) -> impl Future<Output = Result<Option<M>, StoreError>> + Send;
+    /// How many rows.
+    fn count_in(self, tx: &Tx) -> impl Future<Output = Result<u64, StoreError>> + Send;
+}
+
+impl<E, M> SelectInTx<M> for Select<E>
+where
+    E: EntityTrait<Model = M>,
+    M: Stored,
+{
+    async fn all_in(self, tx: &Tx) -> Result<Vec<M>, StoreError> {
+        let rows = self.rows_in(tx).await?;
+        Ok(rows.iter().map(Row::model).collect::<Result<_, _>>()?)
+    }
+
+    async fn one_in(self, tx: &Tx) -> Result<Option<M>, StoreError> {
+        Ok(self.limit(1).all_in(tx).await?.pop())
+    }
+
+    async fn count_in(self, tx: &Tx) -> Result<u64, StoreError> {
+        let counted = self.select_only().column_as(Expr::cust("COUNT(*)"), "counted");
+        let row = counted.rows_in(tx).await?.pop();
+        let counted: i64 = row.map_or(Ok(0), |row| row.get("counted"))?;
+        Ok(u64::try_from(counted).unwrap_or(0))
+    }
+}
