@@ -18,7 +18,7 @@
 //! | `backup` | a copy of a SQLite file under a running server |
 //! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
-//! | `writer` | the queue and the group commit; `tx` what one transaction gathers |
+//! | `writer` | the queue and the group commit; `tx` what one transaction gathers, `rows` how rows are inserted |
 //! | `transaction`, `sqlite` | what a transaction runs on |
 //! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |
@@ -52,6 +52,7 @@ mod record;
 mod remote;
 mod remote_claim;
 mod remote_report;
+mod rows;
 mod sockets;
 mod sqlite;
 mod stats;

@@ -3,26 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat, worker};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DbBackend, EntityTrait, QueryFilter, QueryTrait, Statement,
+    DbBackend, Statement,
 };
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::rows::Rows;
 use super::steps::{self, Ended};
-use super::transaction::{InTx, Row, Transaction};
+use super::transaction::{Row, Transaction};
 use super::{dialect, notify};
 use crate::domain::{
     Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
 };
 use crate::failpoint::failpoint;
 
-/// Rows in one INSERT. Both databases bound the values of a statement, SQLite to 32,766; a job has 45.
-const ROWS_PER_INSERT: usize = 500;
+/// A counter that is there already is added to.
+const ADD_TO_COUNTER: &str =
+    " ON CONFLICT (name, metric, bucket) DO UPDATE SET value = stat.value + excluded.value";
 
 /// An event that gets its number at the end of the transaction.
 pub(super) struct NewEvent {
@@ -273,32 +275,22 @@ impl Tx {
     /// Writes the jobs gathered so far, for an operation that is about to look at the table.
     pub(super) async fn flush_jobs(&mut self) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.new_jobs);
-        self.insert_all::<job::Entity, _>(rows).await?;
+        Rows::of(rows, None)?.insert(self, "").await?;
         let rows = std::mem::take(&mut self.new_tags);
-        self.insert_all::<job_tag::Entity, _>(rows).await?;
+        Rows::of(rows, None)?.insert(self, "").await?;
         let rows = std::mem::take(&mut self.new_dependencies);
-        self.insert_all::<job_dependency::Entity, _>(rows).await?;
+        Rows::of(rows, None)?.insert(self, "").await?;
         let rows = std::mem::take(&mut self.new_plans);
-        self.insert_all::<plan::Entity, _>(rows).await
+        Rows::of(rows, None)?.insert(self, "").await?;
+        Ok(())
     }
 
     /// Writes the pieces of logs gathered so far, for an operation that adds to one of them. A piece that is there
     /// already came with a commit whose answer was lost: who wrote it could not know, and writes it again.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
-        let mut rows = std::mem::take(&mut self.new_chunks);
-        while !rows.is_empty() {
-            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
-            let key = [
-                log_chunk::Column::JobId,
-                log_chunk::Column::Attempt,
-                log_chunk::Column::FirstLine,
-            ];
-            log_chunk::Entity::insert_many(rows)
-                .on_conflict(OnConflict::columns(key).do_nothing().to_owned())
-                .run_in(self)
-                .await?;
-            rows = rest;
-        }
+        let rows = std::mem::take(&mut self.new_chunks);
+        let known = " ON CONFLICT (job_id, attempt, first_line) DO NOTHING";
+        Rows::of(rows, None)?.insert(self, known).await?;
         Ok(())
     }
 
@@ -329,88 +321,60 @@ impl Tx {
         }
         self.flush_chunks().await?;
         let rows = std::mem::take(&mut self.new_audit);
-        self.insert_all::<audit::Entity, _>(rows).await?;
+        Rows::of(rows, None)?.insert(self, "").await?;
         self.counters.retain(|_, by| *by != 0);
         if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
             return Ok(());
         }
         self.order().await?;
-        self.flush_counters().await?;
-        self.flush_events().await
+        self.flush_last().await
     }
 
-    async fn insert_all<E, A>(&self, mut rows: Vec<A>) -> Result<(), StoreError>
-    where
-        E: EntityTrait,
-        A: sea_orm::ActiveModelTrait<Entity = E> + Send,
-    {
-        while !rows.is_empty() {
-            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
-            E::insert_many(rows).run_in(self).await?;
-            rows = rest;
-        }
-        Ok(())
-    }
-
-    async fn flush_counters(&mut self) -> Result<(), StoreError> {
-        let mut rows: Vec<_> = std::mem::take(&mut self.counters)
-            .into_iter()
-            .map(|((name, metric, bucket), value)| stat::ActiveModel {
-                name: Set(name),
-                metric: Set(metric.to_owned()),
-                bucket: Set(bucket),
-                value: Set(value),
-            })
-            .collect();
-        while !rows.is_empty() {
-            let batch = rows.split_off(rows.len().saturating_sub(ROWS_PER_INSERT));
-            stat::Entity::insert_many(batch)
-                .on_conflict(
-                    OnConflict::columns([stat::Column::Name, stat::Column::Metric, stat::Column::Bucket])
-                        .value(
-                            stat::Column::Value,
-                            Expr::col((stat::Entity, stat::Column::Value))
-                                .add(Expr::col(("excluded", stat::Column::Value))),
-                        )
-                        .to_owned(),
-                )
-                .run_in(self)
+    /// Writes what is written under the lock that orders commits: as briefly as can be.
+    async fn flush_last(&mut self) -> Result<(), StoreError> {
+        let counters = std::mem::take(&mut self.counters).into_iter();
+        let counters = counters.map(|((name, metric, bucket), value)| stat::ActiveModel {
+            name: Set(name),
+            metric: Set(metric.to_owned()),
+            bucket: Set(bucket),
+            value: Set(value),
+        });
+        let counters = Rows::of(counters.collect(), None)?;
+        let events = std::mem::take(&mut self.events).into_iter().map(event_row);
+        let events = Rows::of(events.collect(), Some(job_event::Column::Seq))?;
+        let tasks = std::mem::take(&mut self.worker_tasks);
+        self.committed.workers |= !tasks.is_empty();
+        let last = if self.backend == DbBackend::Postgres {
+            let (count, counters) = counters.into_one(ADD_TO_COUNTER);
+            let (tell, events) = events.into_one(" RETURNING seq");
+            let sql = format!(
+                "WITH counted AS ({count}), worked AS (
+                    UPDATE worker SET tasks_completed = tasks_completed + completed, tasks_failed = tasks_failed + failed
+                    FROM json_to_recordset(CAST(? AS json)) AS task(worker uuid, completed bigint, failed bigint)
+                    WHERE id = worker), told AS ({tell})
+                 SELECT MAX(seq) AS seq FROM told"
+            );
+            let tasks: Vec<_> = tasks
+                .iter()
+                .map(|(worker, (completed, failed))| json!({ "worker": worker.uuid(), "completed": completed, "failed": failed }))
+                .collect();
+            let tasks = serde_json::Value::from(tasks).to_string();
+            self.rows(self.statement(&sql, [counters, tasks.into(), events]))
+                .await?
+        } else {
+            counters.insert(self, ADD_TO_COUNTER).await?;
+            for (worker, (completed, failed)) in tasks {
+                self.execute(self.statement(
+                    "UPDATE worker SET tasks_completed = tasks_completed + ?, tasks_failed = tasks_failed + ? WHERE id = ?",
+                    [completed.into(), failed.into(), worker.uuid().into()],
+                ))
                 .await?;
-        }
-        for (worker, (completed, failed)) in std::mem::take(&mut self.worker_tasks) {
-            worker::Entity::update_many()
-                .col_expr(
-                    worker::Column::TasksCompleted,
-                    Expr::col(worker::Column::TasksCompleted).add(completed),
-                )
-                .col_expr(
-                    worker::Column::TasksFailed,
-                    Expr::col(worker::Column::TasksFailed).add(failed),
-                )
-                .filter(worker::Column::Id.eq(worker.uuid()))
-                .run_in(self)
-                .await?;
-            self.committed.workers = true;
-        }
-        Ok(())
-    }
-
-    async fn flush_events(&mut self) -> Result<(), StoreError> {
-        let mut rows: Vec<_> = std::mem::take(&mut self.events)
-            .into_iter()
-            .map(event_row)
-            .collect();
-        while !rows.is_empty() {
-            let rest = rows.split_off(rows.len().min(ROWS_PER_INSERT));
-            let mut insert = job_event::Entity::insert_many(rows);
-            insert
-                .query()
-                .returning(Query::returning().column(job_event::Column::Seq));
-            for row in insert.rows_in(self).await? {
-                let seq = Some(EventSeq(row.get("seq")?));
-                self.committed.last_event = seq.max(self.committed.last_event);
             }
-            rows = rest;
+            events.insert(self, " RETURNING seq").await?
+        };
+        if let Some(row) = last.last() {
+            let seq: Option<i64> = row.get("seq")?;
+            self.committed.last_event = seq.map(EventSeq).max(self.committed.last_event);
         }
         Ok(())
     }

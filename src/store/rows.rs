@@ -1,0 +1,148 @@
+//! Rows in statements whose text does not tell how many they are.
+//!
+//! A connection keeps a bounded number of statements ready, by their text, and how many rows wait for a commit differs
+//! each time. SQLite, which is at hand, gets a statement for each row. For Postgres each statement is a way there and
+//! back, so it gets all rows as one value: a JSON array that it reads as a table.
+
+use sea_orm::sea_query::ColumnType;
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ColumnTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
+    Value,
+};
+use serde_json::{Map, Value as Json};
+
+use super::error::StoreError;
+use super::transaction::Row;
+use super::tx::Tx;
+
+/// Rows with bytes in one statement.
+const ROWS_OF_BYTES: usize = 64;
+
+/// Rows that are to be inserted into one table.
+#[derive(Debug)]
+pub(super) struct Rows {
+    table: &'static str,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Value>>,
+}
+
+#[derive(Debug)]
+struct Column {
+    name: &'static str,
+    /// Its type in Postgres.
+    kind: &'static str,
+}
+
+impl Rows {
+    /// What these are. `unset` is the column that the database fills in, all others are set in each of them.
+    pub(super) fn of<A: ActiveModelTrait>(
+        rows: Vec<A>,
+        unset: Option<<A::Entity as EntityTrait>::Column>,
+    ) -> Result<Self, StoreError> {
+        let unset = unset.map(|column| column.as_str());
+        let columns: Vec<_> = <A::Entity as EntityTrait>::Column::iter()
+            .filter(|column| Some(column.as_str()) != unset)
+            .collect();
+        let value = |row: &A, column| match row.get(column) {
+            ActiveValue::Set(value) | ActiveValue::Unchanged(value) => Ok(value),
+            ActiveValue::NotSet => Err(StoreError::Unreadable(format!("{} is not set", column.as_str()))),
+        };
+        Ok(Self {
+            table: <A::Entity as Default>::default().table_name(),
+            columns: columns
+                .iter()
+                .map(|column| Column {
+                    name: column.as_str(),
+                    kind: kind(column.def().get_column_type()),
+                })
+                .collect(),
+            rows: rows
+                .iter()
+                .map(|row| columns.iter().map(|&column| value(row, column)).collect())
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Inserts them, in their order. `end` is the end of the statement: what becomes of a row that is there already, and
+    /// what is to be answered.
+    pub(super) async fn insert(self, tx: &Tx, end: &str) -> Result<Vec<Row>, StoreError> {
+        if self.rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let postgres = tx.backend() == DbBackend::Postgres;
+        // Bytes would be twice as long in JSON.
+        let bytes = self.columns.iter().any(|column| column.kind == "bytea");
+        if postgres && !bytes {
+            let (sql, rows) = self.into_one(end);
+            return tx.rows(tx.statement(&sql, [rows])).await;
+        }
+        let at_once = if postgres { ROWS_OF_BYTES } else { 1 };
+        let marks = format!("({})", vec!["?"; self.columns.len()].join(", "));
+        let mut answered = Vec::new();
+        for rows in self.rows.chunks(at_once) {
+            let sql = format!(
+                "INSERT INTO {} ({}) VALUES {}{end}",
+                self.table,
+                self.names(),
+                vec![marks.as_str(); rows.len()].join(", "),
+            );
+            let values = rows.iter().flatten().cloned();
+            answered.extend(tx.rows(tx.statement(&sql, values)).await?);
+        }
+        Ok(answered)
+    }
+
+    /// The statement for Postgres, and its one value.
+    pub(super) fn into_one(self, end: &str) -> (String, Value) {
+        let names = self.names();
+        let kinds: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| format!("{} {}", column.name, column.kind))
+            .collect();
+        // In their order, since some get numbers.
+        let sql = format!(
+            "INSERT INTO {table} ({names}) SELECT {names}
+             FROM ROWS FROM (json_to_recordset(CAST(? AS json)) AS ({kinds})) WITH ORDINALITY
+             ORDER BY ordinality{end}",
+            table = self.table,
+            kinds = kinds.join(", "),
+        );
+        let rows = self.rows.into_iter().map(|row| {
+            let values = self.columns.iter().zip(row);
+            values
+                .filter_map(|(column, value)| Some((column.name.to_owned(), json(value)?)))
+                .collect::<Map<_, _>>()
+        });
+        let rows = Json::Array(rows.map(Json::Object).collect());
+        (sql, rows.to_string().into())
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        names.join(", ")
+    }
+}
+
+fn kind(column: &ColumnType) -> &'static str {
+    match column {
+        ColumnType::Boolean => "boolean",
+        ColumnType::Integer => "integer",
+        ColumnType::BigInteger => "bigint",
+        ColumnType::Uuid => "uuid",
+        ColumnType::Blob | ColumnType::VarBinary(_) => "bytea",
+        _ => "text",
+    }
+}
+
+/// What is left out is NULL.
+fn json(value: Value) -> Option<Json> {
+    match value {
+        Value::Bool(value) => value.map(Json::from),
+        Value::Int(value) => value.map(Json::from),
+        Value::BigInt(value) => value.map(Json::from),
+        Value::String(value) => value.map(Json::from),
+        Value::Uuid(value) => value.map(|id| id.to_string().into()),
+        _ => None,
+    }
+}
