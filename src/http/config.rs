@@ -127,11 +127,11 @@ impl OperationData {
         self
     }
 
-    /// Waits until it does not hold any more, which may be for ever. Safe to cancel.
-    pub(super) async fn over(&self) {
+    /// Waits until it does not hold any more, which may be for ever.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         match &self.over {
-            Some(over) => over.clone().await,
-            None => std::future::pending().await,
+            Some(over) => over.clone().left_future(),
+            None => std::future::pending().right_future(),
         }
     }
 

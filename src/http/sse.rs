@@ -10,6 +10,7 @@
 //! `complete`, which tells clients to connect again; the `id` of the last event tells the server where they were.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
@@ -105,7 +106,9 @@ impl<E: Executor> Transport<E> {
         id: RequestId,
         events: mpsc::Sender<Bytes>,
     ) {
-        let mut steps = std::pin::pin!(steps);
+        let mut steps = pin!(steps);
+        // Kept from one event to the next: each is a place in a list that all streams share.
+        let (mut over, mut shutdown) = (data.over(), pin!(self.shutdown.cancelled()));
         // The first tick comes at once, and so do the headers for the client.
         let mut keep_alive = interval(self.config.keep_alive);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -117,13 +120,13 @@ impl<E: Executor> Transport<E> {
                     None => (Bytes::from_static(COMPLETE), true),
                 },
                 _ = keep_alive.tick() => (COMMENT, false),
-                () = data.over() => {
+                () = &mut over => {
                     let message = "What the stream was opened with does not hold any more.";
                     let error = ErrorCode::Unauthenticated.server_error(message, None);
                     (last(&Answer::refused(error, &id)).into(), true)
                 }
                 () = events.closed() => return,
-                () = self.shutdown.cancelled() => return,
+                () = shutdown.as_mut() => return,
             };
             match timeout(self.config.send_timeout, events.send(event)).await {
                 Ok(Ok(())) if !over => {}
