@@ -20,6 +20,7 @@ use super::super::config::{OperationData, TransportConfig};
 use super::super::operation::{Caller, Step};
 use super::super::params::Params;
 use super::super::request_id::RequestId;
+use super::super::shared::Payload;
 use super::super::transport::Transport;
 use super::message::{Close, ServerMessage};
 
@@ -97,7 +98,7 @@ impl Operations {
                     let mut steps = std::pin::pin!(operation.steps());
                     while let Some(step) = steps.next().await {
                         match step {
-                            Step::Next(answer) => yield Outgoing::next(&id, &answer),
+                            Step::Next(payload) => yield Outgoing::next(&id, &payload),
                             Step::Failed(answer) => {
                                 yield Outgoing::error(&id, &answer);
                                 return;
@@ -160,8 +161,9 @@ impl Operations {
 }
 
 impl Outgoing {
-    fn next(id: &Arc<str>, answer: &Answer) -> Self {
-        let message = ServerMessage::Next { id, payload: answer }.write();
+    fn next(id: &Arc<str>, payload: &Payload) -> Self {
+        let payload = &payload.json;
+        let message = ServerMessage::Next { id, payload }.write();
         Self {
             id: Arc::clone(id),
             last: false,
