@@ -225,6 +225,12 @@ impl Caller {
             authenticated: false,
         }
     }
+
+    /// What they may do, as text: equal for all who may do the same, whoever they are and wherever they ask from.
+    #[must_use]
+    pub fn rights(&self) -> String {
+        format!("{:?} {:?} {}", self.scopes, self.limits, self.authenticated)
+    }
 }
 
 words! {

@@ -8,6 +8,7 @@
 //! While nobody listens nothing is loaded.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,12 @@ pub struct LoadedEvent {
     pub event: JobEvent,
     /// The job as it was when the event was loaded, which may be later than the event.
     pub job: Arc<Job>,
+    /// Of this loading, in this process: whoever loads the event again may find another job.
+    pub number: u64,
 }
+
+/// The number of the next loading.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The latest events, shared by all listeners.
 #[derive(Debug)]
@@ -176,7 +182,8 @@ pub(super) async fn load(
         .into_iter()
         .filter_map(|event| {
             let job = Arc::clone(jobs.get(&event.job)?);
-            Some(Arc::new(LoadedEvent { event, job }))
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            Some(Arc::new(LoadedEvent { event, job, number }))
         })
         .collect())
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{Context, ID};
@@ -20,7 +21,7 @@ use super::types::{Job, JobEvent, LogBatch, Stats, Worker, attempt_of};
 use super::words::JobEventType;
 use crate::domain::{self, JobId, WorkerId};
 use crate::executor::{EventQuery, Executor};
-use crate::http::{ErrorCode, LastEventId};
+use crate::http::{ErrorCode, LastEventId, Sharing};
 use crate::store::{Reader, StatsWindow};
 
 /// The shortest interval at which figures are sent.
@@ -62,6 +63,10 @@ impl Subscription {
             types: types.map(|types| types.into_iter().map(Into::into).collect()),
         };
         let events = ctx.executor().events(after, query).await?;
+        let events = match ctx.data_opt::<Arc<Sharing>>() {
+            Some(sharing) => sharing.each_once(events, |event| event.number).left_stream(),
+            None => events.right_stream(),
+        };
         Ok(until_fault(events.map(|event| event.map(JobEvent::from))))
     }
 

@@ -90,6 +90,11 @@ impl Answer {
         self.extensions.insert("cost".to_owned(), cost.value());
     }
 
+    /// Whether it holds data and nothing else: what was made for one operation alone is in the other parts.
+    pub(super) fn is_plain(&self) -> bool {
+        self.data.is_some() && self.errors.is_empty() && self.extensions.is_empty()
+    }
+
     /// Whether the operation was refused since its payer has not enough left.
     pub(super) fn is_rate_limited(&self) -> bool {
         let mut errors = self.errors.iter();

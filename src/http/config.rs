@@ -98,6 +98,8 @@ pub struct LastEventId(pub String);
 pub struct OperationData {
     inserts: Vec<Arc<Insert>>,
     payer: Payer,
+    /// All of it that an answer may depend on, where that is known.
+    rights: Option<Arc<[u8]>>,
     /// Done once whatever is open with this data has to be closed.
     over: Option<Shared<BoxFuture<'static, ()>>>,
 }
@@ -120,6 +122,14 @@ impl OperationData {
         self
     }
 
+    /// The same data, of which no answer to a subscription depends on more than `rights` tell: operations of the same
+    /// rights may be given the same answer. Without this, each is answered by itself.
+    #[must_use]
+    pub fn with_rights(mut self, rights: impl Into<Arc<[u8]>>) -> Self {
+        self.rights = Some(rights.into());
+        self
+    }
+
     /// The same data, which holds until `over` is done: sockets and streams that were opened with it are then closed.
     #[must_use]
     pub fn until(mut self, over: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -127,17 +137,22 @@ impl OperationData {
         self
     }
 
-    /// Waits until it does not hold any more, which may be for ever. Safe to cancel.
-    pub(super) async fn over(&self) {
+    /// Waits until it does not hold any more, which may be for ever.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         match &self.over {
-            Some(over) => over.clone().await,
-            None => std::future::pending().await,
+            Some(over) => over.clone().left_future(),
+            None => std::future::pending().right_future(),
         }
     }
 
     /// Who is charged for the operations.
     pub(super) const fn payer(&self) -> Payer {
         self.payer
+    }
+
+    /// What of it answers may depend on, where that is known.
+    pub(super) fn rights(&self) -> Option<&[u8]> {
+        self.rights.as_deref()
     }
 
     pub(super) fn fill(&self, data: &mut Data) {

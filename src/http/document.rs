@@ -13,6 +13,7 @@
 //! - Fields are listed as they come, not as they were asked for (`order`).
 
 mod census;
+mod kin;
 mod order;
 mod scan;
 mod subscription;
@@ -27,6 +28,7 @@ pub(super) use self::order::Order;
 use self::scan::{Fault, MAX_NESTING};
 use super::code::ErrorCode;
 use super::config::TransportConfig;
+use super::shared::Kin;
 
 /// What the transports need to know of the operation that a request asks for.
 #[derive(Debug, Clone)]
@@ -35,20 +37,29 @@ pub(super) struct Chosen {
     pub(super) name: Option<Name>,
     /// The order in which its result is to list its fields.
     pub(super) order: Order,
+    /// Of a subscription, what those have in common that are answered alike; none where it shares nothing.
+    pub(super) kin: Option<Kin>,
 }
 
-/// Parses the request's text, chooses its operation and leaves the document in the request, ready for execution.
-pub(super) fn prepare(request: &mut Request, config: &TransportConfig) -> Result<Chosen, ServerError> {
+/// Parses the request's text, chooses its operation and leaves the document in the request, ready for execution. A
+/// subscription shares its answers with those whose callers have the same rights, where these are given.
+pub(super) fn prepare(
+    request: &mut Request,
+    config: &TransportConfig,
+    rights: Option<&[u8]>,
+) -> Result<Chosen, ServerError> {
     let mut document = parse(&request.query, config.max_tokens)?;
     census::check(&document, config.max_selections)?;
     let (name, operation) = choose(&mut document.operations, request.operation_name.as_deref())?;
-    let chosen = Chosen {
+    let mut chosen = Chosen {
         kind: operation.ty,
         name,
         order: Order::of(operation, &document.fragments),
+        kin: None,
     };
     complete_variables(operation, &mut request.variables)?;
     if operation.ty == OperationType::Subscription {
+        chosen.kin = rights.map(|rights| kin::of(request, operation, &document.fragments, rights));
         subscription::flatten(
             operation,
             &document.fragments,
@@ -158,7 +169,7 @@ mod tests {
     fn code(text: &str, operation: Option<&str>) -> ErrorCode {
         let mut request = Request::new(text);
         request.operation_name = operation.map(str::to_owned);
-        let error = prepare(&mut request, &TransportConfig::default()).unwrap_err();
+        let error = prepare(&mut request, &TransportConfig::default(), None).unwrap_err();
         ErrorCode::of(&error).unwrap()
     }
 
@@ -171,7 +182,7 @@ mod tests {
         ] {
             let mut request = Request::new(text);
             request.operation_name = name.map(str::to_owned);
-            let chosen = prepare(&mut request, &TransportConfig::default()).unwrap();
+            let chosen = prepare(&mut request, &TransportConfig::default(), None).unwrap();
             assert_eq!(chosen.kind, kind, "{text}");
         }
         assert_eq!(code("query A {a} query B {b}", None), ErrorCode::BadRequest);
@@ -225,7 +236,7 @@ mod tests {
     fn a_default_fills_only_what_is_missing() {
         let mut request = Request::new("query($x: Int = 1, $y: Int = 2, $z: Int) {a(x:$x,y:$y,z:$z)}");
         request.variables = Variables::from_json(serde_json::json!({ "y": 3 }));
-        prepare(&mut request, &TransportConfig::default()).unwrap();
+        prepare(&mut request, &TransportConfig::default(), None).unwrap();
         assert_eq!(
             serde_json::to_value(&request.variables).unwrap(),
             serde_json::json!({ "x": 1, "y": 3 })

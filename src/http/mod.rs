@@ -27,6 +27,7 @@ mod rate;
 mod reply;
 mod request_id;
 mod shape;
+mod shared;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use rate::{Payer, RateLimit};
 pub use reply::error_response;
 pub use request_id::RequestId;
 pub use shape::SchemaShape;
+pub use shared::Sharing;
 pub use transport::TransportHandle;
 
 /// Serves `executor` at `/graphql`. When `shutdown` is cancelled, sockets are closed and event streams end;

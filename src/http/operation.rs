@@ -1,14 +1,17 @@
 //! One operation from its parameters to what it answers, whatever the transport: prepared, executed, and kept from
 //! taking anything else down when it panics.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, Request, Response, ServerError, Value};
 use async_stream::stream;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, BoxStream, CatchUnwind, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tracing::{Instrument as _, Span, info_span};
 
@@ -22,6 +25,7 @@ use super::persisted::Found;
 use super::rate::Standing;
 use super::request_id::RequestId;
 use super::shape::SchemaShape;
+use super::shared::{Item, Payload, Sharing};
 use super::transport::Transport;
 
 /// Who asks, as far as resolvers may want to know.
@@ -39,6 +43,8 @@ pub(super) struct Operation<E> {
     request: Request,
     maker: Maker,
     span: Span,
+    /// Of a subscription that may be answered alike with others.
+    sharing: Option<Arc<Sharing>>,
     max_execution: Duration,
     /// Whose it is.
     data: OperationData,
@@ -86,9 +92,9 @@ impl Maker {
 #[derive(Debug)]
 pub(super) enum Step {
     /// One result.
-    Next(Answer),
+    Next(Arc<Payload>),
     /// Errors instead of a result, after which nothing comes.
-    Failed(Answer),
+    Failed(Box<Answer>),
 }
 
 impl<E: Executor> Transport<E> {
@@ -118,7 +124,7 @@ impl<E: Executor> Transport<E> {
             }
         };
         let mut request = params.into_request(found.text);
-        let chosen = document::prepare(&mut request, &self.config)?;
+        let chosen = document::prepare(&mut request, &self.config, caller.data.rights())?;
         if let Some(hash) = found.keep {
             self.persisted.keep(hash, &request.query);
         }
@@ -127,6 +133,12 @@ impl<E: Executor> Transport<E> {
         request.data.insert(Arc::clone(meter));
         if let Some(last) = &caller.last_event_id {
             request.data.insert(last.clone());
+        }
+        let sharing = chosen
+            .kin
+            .map(|kin| Arc::new(Sharing::new(kin, Arc::clone(&self.payloads))));
+        if let Some(sharing) = &sharing {
+            request.data.insert(Arc::clone(sharing));
         }
         let span = info_span!(
             "graphql.operation",
@@ -149,6 +161,7 @@ impl<E: Executor> Transport<E> {
             request,
             maker,
             span,
+            sharing,
             max_execution: self.config.max_execution,
             data: caller.data.clone(),
         })
@@ -173,6 +186,7 @@ impl<E: Executor> Operation<E> {
             span,
             max_execution,
             data,
+            ..
         } = self;
         let execution = async move { executor.execute(request).await };
         // Nothing of a panicked execution is looked at again but the text of the panic.
@@ -203,8 +217,8 @@ impl<E: Executor> Operation<E> {
             self.events().left_stream()
         } else {
             let step = self.answer().map(|answer| match answer.data {
-                None => Step::Failed(answer),
-                Some(_) => Step::Next(answer),
+                None => Step::Failed(Box::new(answer)),
+                Some(_) => Step::Next(Arc::new(Payload::of(&answer))),
             });
             stream::once(step).right_stream()
         }
@@ -215,19 +229,30 @@ impl<E: Executor> Operation<E> {
         let Self {
             executor,
             request,
-            mut maker,
+            maker,
             span,
+            sharing,
             ..
         } = self;
         let responses = stream::once(async move { executor.execute_stream(request, None) }).flatten();
-        let responses = AssertUnwindSafe(responses).catch_unwind();
+        let mut answers = Answers {
+            responses: AssertUnwindSafe(responses.boxed()).catch_unwind(),
+            maker,
+            sharing,
+            items: None,
+            passed_on: None,
+        };
         let steps = stream! {
-            let mut answers = std::pin::pin!(responses.map(|outcome| match outcome {
-                Ok(response) => maker.answer(response),
-                Err(panic) => Answer::panicked(&*panic, &maker.id),
-            }));
             let mut next = answers.next().await;
-            while let Some(answer) = next.take() {
+            while let Some(made) = next.take() {
+                let answer = match made {
+                    Made::Whole(payload) => {
+                        yield Step::Next(payload);
+                        next = answers.next().await;
+                        continue;
+                    }
+                    Made::Own(answer) => answer,
+                };
                 if answer.data.is_none() {
                     yield Step::Failed(answer);
                     return;
@@ -244,7 +269,7 @@ impl<E: Executor> Operation<E> {
                         None => {}
                     }
                 }
-                yield Step::Next(answer);
+                yield Step::Next(Arc::new(Payload::of(&answer)));
                 if next.is_none() {
                     next = answers.next().await;
                 }
@@ -255,6 +280,87 @@ impl<E: Executor> Operation<E> {
             let _entered = span.enter();
             steps.poll_next_unpin(context)
         })
+    }
+}
+
+/// An answer of a subscription.
+enum Made {
+    /// Data and nothing else, as it leaves; it may have been made for another operation.
+    Whole(Arc<Payload>),
+    Own(Box<Answer>),
+}
+
+/// The answers of a subscription: those to its items that are known already, and its responses to the others.
+struct Answers {
+    responses: CatchUnwind<AssertUnwindSafe<BoxStream<'static, Response>>>,
+    maker: Maker,
+    sharing: Option<Arc<Sharing>>,
+    /// Its items, once it has offered them to be shared, until their end.
+    items: Option<CatchUnwind<AssertUnwindSafe<BoxStream<'static, Item>>>>,
+    /// The item that the next response is the answer to.
+    passed_on: Option<Option<u64>>,
+}
+
+impl Answers {
+    fn known(&self, item: u64) -> Option<Arc<Payload>> {
+        // What an operation costs is told to it alone.
+        let shares = !self.maker.tells_cost;
+        self.sharing.as_ref().filter(|_| shares)?.known(item)
+    }
+
+    fn made(&mut self, response: Response) -> Made {
+        let item = self.passed_on.take().flatten();
+        let answer = self.maker.answer(response);
+        if !answer.is_plain() {
+            return Made::Own(Box::new(answer));
+        }
+        let payload = Arc::new(Payload::of(&answer));
+        if let (Some(item), Some(sharing)) = (item, &self.sharing) {
+            sharing.keep(item, &payload);
+        }
+        Made::Whole(payload)
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send)) -> Made {
+        Made::Own(Box::new(Answer::panicked(panic, &self.maker.id)))
+    }
+}
+
+impl Stream for Answers {
+    type Item = Made;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Made>> {
+        loop {
+            if self.items.is_none() || self.passed_on.is_some() {
+                match self.responses.poll_next_unpin(context) {
+                    Poll::Ready(Some(Ok(response))) => return Poll::Ready(Some(self.made(response))),
+                    Poll::Ready(Some(Err(panic))) => return Poll::Ready(Some(self.panicked(&*panic))),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {}
+                }
+                if self.passed_on.is_some() {
+                    return Poll::Pending;
+                }
+                // The resolver has been called by now.
+                let Some(items) = self.sharing.as_ref().and_then(|sharing| sharing.take()) else {
+                    return Poll::Pending;
+                };
+                self.items = Some(AssertUnwindSafe(items).catch_unwind());
+            }
+            let Some(items) = &mut self.items else { continue };
+            match ready!(items.poll_next_unpin(context)) {
+                Some(Ok(item)) => {
+                    if let Some(payload) = item.number.and_then(|number| self.known(number)) {
+                        return Poll::Ready(Some(Made::Whole(payload)));
+                    }
+                    self.passed_on = Some(item.number);
+                    item.pass_on();
+                }
+                Some(Err(panic)) => return Poll::Ready(Some(self.panicked(&*panic))),
+                // With them goes their way to the resolver, whose stream then ends.
+                None => self.items = None,
+            }
+        }
     }
 }
 

@@ -10,10 +10,11 @@
 //! `complete`, which tells clients to connect again; the `id` of the last event tells the server where they were.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 
+use async_graphql::Executor;
 use async_graphql::parser::types::OperationType;
-use async_graphql::{Executor, Value};
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
@@ -29,6 +30,7 @@ use super::code::ErrorCode;
 use super::config::OperationData;
 use super::operation::{Caller, Operation, Step};
 use super::request_id::RequestId;
+use super::shared::Payload;
 use super::transport::Transport;
 
 /// A comment, which clients skip: it shows that the connection lives, and to a proxy that it is in use.
@@ -105,25 +107,27 @@ impl<E: Executor> Transport<E> {
         id: RequestId,
         events: mpsc::Sender<Bytes>,
     ) {
-        let mut steps = std::pin::pin!(steps);
+        let mut steps = pin!(steps);
+        // Kept from one event to the next: each is a place in a list that all streams share.
+        let (mut over, mut shutdown) = (data.over(), pin!(self.shutdown.cancelled()));
         // The first tick comes at once, and so do the headers for the client.
         let mut keep_alive = interval(self.config.keep_alive);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (event, over) = tokio::select! {
                 step = steps.next() => match step {
-                    Some(Step::Next(answer)) => (next(&answer).into(), false),
+                    Some(Step::Next(payload)) => (next(&payload).into(), false),
                     Some(Step::Failed(answer)) => (last(&answer).into(), true),
                     None => (Bytes::from_static(COMPLETE), true),
                 },
                 _ = keep_alive.tick() => (COMMENT, false),
-                () = data.over() => {
+                () = &mut over => {
                     let message = "What the stream was opened with does not hold any more.";
                     let error = ErrorCode::Unauthenticated.server_error(message, None);
                     (last(&Answer::refused(error, &id)).into(), true)
                 }
                 () = events.closed() => return,
-                () = self.shutdown.cancelled() => return,
+                () = shutdown.as_mut() => return,
             };
             match timeout(self.config.send_timeout, events.send(event)).await {
                 Ok(Ok(())) if !over => {}
@@ -137,39 +141,24 @@ impl<E: Executor> Transport<E> {
     }
 }
 
-fn next(answer: &Answer) -> Vec<u8> {
-    let mut event = b"event: next\n".to_vec();
-    if let Some(cursor) = cursor(answer) {
+fn next(payload: &Payload) -> Vec<u8> {
+    let json = payload.json.get();
+    let mut event = Vec::with_capacity(json.len() + 64);
+    event.extend_from_slice(b"event: next\n");
+    if let Some(cursor) = &payload.cursor {
         event.extend_from_slice(b"id: ");
         event.extend_from_slice(cursor.as_bytes());
         event.push(b'\n');
     }
     event.extend_from_slice(b"data: ");
-    // JSON has no line breaks of its own, so that one line of data holds it. Writing to memory does not fail.
-    if let Err(fault) = serde_json::to_writer(&mut event, answer) {
-        tracing::error!(error.message = %fault, "an event could not be written as JSON");
-    }
+    // JSON has no line breaks of its own, so that one line of data holds it.
+    event.extend_from_slice(json.as_bytes());
     event.extend_from_slice(b"\n\n");
     event
 }
 
 fn last(answer: &Answer) -> Vec<u8> {
-    let mut event = next(answer);
+    let mut event = next(&Payload::of(answer));
     event.extend_from_slice(COMPLETE);
     event
-}
-
-/// Where in the stream the client is once it has this event: the `cursor` of the first root field.
-fn cursor(answer: &Answer) -> Option<&str> {
-    let Some(Value::Object(data)) = &answer.data else {
-        return None;
-    };
-    let Value::Object(field) = data.values().next()? else {
-        return None;
-    };
-    match field.get("cursor")? {
-        // What would break out of its line is no id.
-        Value::String(cursor) if !cursor.contains(['\n', '\r', '\0']) => Some(cursor),
-        _ => None,
-    }
 }

@@ -9,12 +9,15 @@ use tokio_util::task::TaskTracker;
 use super::config::TransportConfig;
 use super::persisted::PersistedQueries;
 use super::rate::Rates;
+use super::shared::Payloads;
 
 /// One endpoint.
 pub(super) struct Transport<E> {
     pub(super) executor: E,
     pub(super) config: TransportConfig,
     pub(super) persisted: PersistedQueries,
+    /// What listeners are answered alike.
+    pub(super) payloads: Arc<Payloads>,
     /// What each payer has left, where that is limited.
     pub(super) rates: Option<Arc<Rates>>,
     /// A permit for each socket that may be open.
@@ -31,6 +34,7 @@ impl<E> Transport<E> {
         Self {
             executor,
             persisted: PersistedQueries::new(config.max_persisted_queries, config.max_persisted_bytes),
+            payloads: Arc::default(),
             rates: config.rate_limit.map(|limit| Arc::new(Rates::new(limit))),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),
             subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),

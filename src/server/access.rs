@@ -130,8 +130,10 @@ impl Doorman {
 fn fill(data: OperationData, admitted: Admitted) -> OperationData {
     let Admitted { caller, lifetime } = admitted;
     let payer = payer(&caller);
+    let rights = caller.rights().into_bytes();
     data.with(caller)
         .paid_by(payer)
+        .with_rights(rights)
         .until(async move { lifetime.over().await })
 }
 

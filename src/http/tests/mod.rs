@@ -3,6 +3,7 @@
 mod events;
 mod outer;
 mod requests;
+mod shared;
 mod sockets;
 mod time;
 
@@ -147,6 +148,36 @@ impl Mutation {
     }
 }
 
+struct Shown(i32);
+
+#[Object]
+impl Shown {
+    async fn n(&self) -> i32 {
+        self.0
+    }
+
+    /// How many were resolved before.
+    async fn resolved(&self, ctx: &Context<'_>) -> async_graphql::Result<i32> {
+        Ok(ctx.data::<Arc<AtomicI32>>()?.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// For whom it was resolved.
+    async fn principal(&self, ctx: &Context<'_>) -> Option<String> {
+        ctx.data_opt::<Principal>().map(|principal| principal.0.clone())
+    }
+
+    async fn times(&self, by: i32) -> i32 {
+        self.0 * by
+    }
+
+    async fn odd(&self) -> async_graphql::Result<Option<i32>> {
+        match self.0 % 2 {
+            1 => Ok(Some(self.0)),
+            _ => Err(ErrorCode::NotFound.error("not odd")),
+        }
+    }
+}
+
 struct Subscriptions;
 
 #[Subscription(name = "Subscription")]
@@ -160,6 +191,20 @@ impl Subscriptions {
             cursor: format!("c{n}"),
             n,
         })
+    }
+
+    /// Items that equal operations share, numbered from one; below zero, one and then a fault, or a panic.
+    async fn shared(&self, ctx: &Context<'_>, to: i32) -> impl Stream<Item = async_graphql::Result<Shown>> {
+        let end = stream::iter((to == -1).then(|| Err(ErrorCode::Unavailable.error("later"))));
+        let panic = stream::iter((to == -2).then_some(())).map(|()| panic!("the password is 1234"));
+        let items = stream::iter(1..=to.max(1)).map(Ok).chain(end).chain(panic);
+        let items = match ctx.data_opt::<Arc<Sharing>>() {
+            Some(sharing) => sharing
+                .each_once(items, |n| n.unsigned_abs().into())
+                .left_stream(),
+            None => items.right_stream(),
+        };
+        items.map(|item| item.map(Shown))
     }
 
     /// One, and then nothing for ever.

@@ -36,8 +36,15 @@ impl Client {
 
     /// A connection that is acknowledged.
     pub(super) async fn connect(server: &Server) -> Self {
+        Self::connect_as(server, json!({})).await
+    }
+
+    /// A connection that is acknowledged after these words.
+    pub(super) async fn connect_as(server: &Server, payload: serde_json::Value) -> Self {
         let mut client = Self::open(server, Some("graphql-transport-ws")).await;
-        client.say(json!({ "type": "connection_init" })).await;
+        client
+            .say(json!({ "type": "connection_init", "payload": payload }))
+            .await;
         assert_eq!(client.hear().await, json!({ "type": "connection_ack" }));
         client
     }
@@ -47,7 +54,11 @@ impl Client {
     }
 
     pub(super) async fn subscribe(&mut self, id: &str, query: &str) {
-        self.say(json!({ "type": "subscribe", "id": id, "payload": { "query": query } }))
+        self.ask(id, json!({ "query": query })).await;
+    }
+
+    pub(super) async fn ask(&mut self, id: &str, payload: serde_json::Value) {
+        self.say(json!({ "type": "subscribe", "id": id, "payload": payload }))
             .await;
     }
 

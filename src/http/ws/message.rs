@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::answer::Answer;
 use super::super::params::Params;
 
 /// An id is kept while its operation lives and is repeated in each of its messages.
@@ -51,7 +51,7 @@ pub(super) enum ServerMessage<'a> {
     },
     Next {
         id: &'a str,
-        payload: &'a Answer,
+        payload: &'a RawValue,
     },
     Error {
         id: &'a str,

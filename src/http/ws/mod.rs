@@ -24,8 +24,9 @@ use super::transport::Transport;
 const SUBPROTOCOL: &str = "graphql-transport-ws";
 
 /// Bytes that a socket reads at a time. Each socket has such a buffer for as long as it is open, and the messages of
-/// clients are small: with the 128 KiB that are usual, the buffers would be nearly all that an idle listener costs.
-const READ_BUFFER: usize = 4096;
+/// clients are small: with the 128 KiB that are usual, the buffers would be nearly all that an idle listener costs. It is
+/// cleared before each try to read, too, of which every message sent brings one.
+const READ_BUFFER: usize = 1024;
 
 /// Whether the request asks for a socket instead of a response.
 pub(super) fn is_upgrade(parts: &Parts) -> bool {

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_graphql::Executor;
 use async_graphql::parser::types::OperationType;
 use async_stream::stream;
 use axum::extract::ws::Message;
 use futures_util::StreamExt as _;
-use futures_util::stream::{AbortHandle, BoxStream, SelectAll, abortable};
+use futures_util::stream::{AbortHandle, Abortable, BoxStream, SelectAll, abortable};
 
 use super::super::answer::Answer;
 use super::super::code::ErrorCode;
@@ -19,6 +20,7 @@ use super::super::config::{OperationData, TransportConfig};
 use super::super::operation::{Caller, Step};
 use super::super::params::Params;
 use super::super::request_id::RequestId;
+use super::super::shared::Payload;
 use super::super::transport::Transport;
 use super::message::{Close, ServerMessage};
 
@@ -34,7 +36,7 @@ pub(super) struct Outgoing {
 #[derive(Default)]
 pub(super) struct Operations {
     live: HashMap<Arc<str>, Live>,
-    streams: SelectAll<BoxStream<'static, Outgoing>>,
+    streams: SelectAll<Abortable<BoxStream<'static, Outgoing>>>,
 }
 
 struct Live {
@@ -96,7 +98,7 @@ impl Operations {
                     let mut steps = std::pin::pin!(operation.steps());
                     while let Some(step) = steps.next().await {
                         match step {
-                            Step::Next(answer) => yield Outgoing::next(&id, &answer),
+                            Step::Next(payload) => yield Outgoing::next(&id, &payload),
                             Step::Failed(answer) => {
                                 yield Outgoing::error(&id, &answer);
                                 return;
@@ -109,7 +111,7 @@ impl Operations {
             }
         };
         let (messages, abort) = abortable(messages);
-        self.streams.push(messages.boxed());
+        self.streams.push(messages);
         self.live.insert(id, Live { kind, abort });
         Ok(())
     }
@@ -143,24 +145,25 @@ impl Operations {
         self.live.is_empty()
     }
 
-    /// The next message of any operation; pending while there is none. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Message {
-        match self.streams.next().await {
-            Some(outgoing) => {
+    /// The next message of any operation; pending while there is none.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Message> {
+        match self.streams.poll_next_unpin(context) {
+            Poll::Ready(Some(outgoing)) => {
                 if outgoing.last {
                     self.live.remove(&outgoing.id);
                 }
-                outgoing.message
+                Poll::Ready(outgoing.message)
             }
-            // Every operation ends with a message or by being stopped; so there is none.
-            None => std::future::pending().await,
+            // Every operation ends with a message or by being stopped; so where none is left there is nothing to wait for.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl Outgoing {
-    fn next(id: &Arc<str>, answer: &Answer) -> Self {
-        let message = ServerMessage::Next { id, payload: answer }.write();
+    fn next(id: &Arc<str>, payload: &Payload) -> Self {
+        let payload = &payload.json;
+        let message = ServerMessage::Next { id, payload }.write();
         Self {
             id: Arc::clone(id),
             last: false,

@@ -9,14 +9,17 @@
 //! read is heard no longer, and is dropped after the send timeout. A peer that says nothing, not even to a ping, is
 //! dropped as well.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_graphql::Executor;
 use axum::Error;
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::future::BoxFuture;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use futures_util::future::{BoxFuture, poll_immediate};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tracing::{debug, info};
 
 use super::super::config::{ConnectionInit, ConnectionRefused, OperationData};
@@ -41,7 +44,6 @@ pub(super) async fn serve<E: Executor>(
             transport: Arc::clone(&transport),
             state,
             operations: Operations::default(),
-            opened_with: OperationData::default(),
         };
         session.run(&mut socket).await
         // The session, and with it every operation, is dropped here, before the client is waited for.
@@ -66,8 +68,6 @@ struct Session<E> {
     transport: Arc<Transport<E>>,
     state: State,
     operations: Operations,
-    /// What the connection was opened with, which may cease to hold: a token can be revoked.
-    opened_with: OperationData,
 }
 
 enum State {
@@ -104,48 +104,65 @@ impl<E: Executor> Session<E> {
 
     async fn live(&mut self, socket: &mut WebSocket) -> Result<std::convert::Infallible, Ended> {
         let transport = Arc::clone(&self.transport);
-        let (config, shutdown) = (&transport.config, &transport.shutdown);
-        let init_deadline = Instant::now() + config.init_timeout;
-        let mut drain_deadline = init_deadline;
+        let config = &transport.config;
+        // What is waited for all along is made once: each is a place in a list that all sockets share.
+        let mut shutdown = pin!(transport.shutdown.cancelled());
+        let mut deadline = pin!(sleep(config.init_timeout));
+        let mut over = OperationData::default().over();
         let mut heard = Instant::now();
         let mut keep_alive = interval_at(heard + config.keep_alive, config.keep_alive);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut spoke = false;
         loop {
-            let outgoing = tokio::select! {
-                received = socket.recv(), if self.operations.have_room(config) => {
+            let has_room = self.operations.have_room(config);
+            let (opening, draining) = (self.state.is_opening(), self.state.is_draining());
+            let (state, operations) = (&mut self.state, &mut self.operations);
+            let other = async {
+                tokio::select! {
+                    received = socket.recv(), if has_room => Happened::Received(received),
+                    decision = state.decision() => Happened::Decided(decision),
+                    _ = keep_alive.tick() => Happened::Quiet,
+                    () = &mut over => Happened::Over,
+                    () = shutdown.as_mut(), if !draining => Happened::Shutdown,
+                    () = deadline.as_mut(), if opening || draining => Happened::Late,
+                }
+            };
+            let happened = first(operations, std::mem::take(&mut spoke), other).await;
+            let outgoing = match happened {
+                Happened::Said(message) => {
+                    spoke = true;
+                    Some(message)
+                }
+                Happened::Received(received) => {
                     heard = Instant::now();
                     self.received(received)?
                 }
-                message = self.operations.next() => Some(message),
-                decision = self.state.decision() => Some(self.decided(decision)?),
-                () = sleep_until(init_deadline), if self.state.is_opening() => return Err(Close::INIT_TIMEOUT.into()),
-                _ = keep_alive.tick() => {
+                Happened::Decided(decision) => {
+                    let (answer, data) = decided(decision)?;
+                    over = data.over();
+                    self.state = State::Acknowledged(data);
+                    Some(answer)
+                }
+                Happened::Quiet => {
                     if heard.elapsed() >= config.keep_alive * 2 {
                         debug!("dropped a socket whose peer is silent");
                         return Err(Ended::Gone);
                     }
                     Some(Message::Ping(Default::default()))
                 }
-                () = self.opened_with.over() => return Err(Close::FORBIDDEN.into()),
-                () = shutdown.cancelled(), if !self.state.is_draining() => {
+                // What the connection was opened with has ceased to hold: a token can be revoked.
+                Happened::Over => return Err(Close::FORBIDDEN.into()),
+                Happened::Shutdown => {
                     self.state = State::Draining;
                     self.operations.stop_subscriptions();
-                    drain_deadline = Instant::now() + config.close_timeout;
+                    deadline.as_mut().reset(Instant::now() + config.close_timeout);
                     None
                 }
-                () = sleep_until(drain_deadline), if self.state.is_draining() => {
-                    return Err(Close::GOING_AWAY.into());
-                }
+                Happened::Late if draining => return Err(Close::GOING_AWAY.into()),
+                Happened::Late => return Err(Close::INIT_TIMEOUT.into()),
             };
             if let Some(message) = outgoing {
-                match timeout(config.send_timeout, socket.send(message)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(Ended::Gone),
-                    Err(_) => {
-                        debug!("dropped a socket whose client does not read");
-                        return Err(Ended::Gone);
-                    }
-                }
+                send(socket, message, config.send_timeout).await?;
             }
             if self.state.is_draining() && self.operations.is_empty() {
                 return Err(Close::GOING_AWAY.into());
@@ -201,18 +218,69 @@ impl<E: Executor> Session<E> {
             }
         }
     }
+}
 
-    fn decided(&mut self, decision: Result<OperationData, ConnectionRefused>) -> Result<Message, Ended> {
-        match decision {
-            Ok(data) => {
-                self.opened_with = data.clone();
-                self.state = State::Acknowledged(data);
-                Ok(ServerMessage::ConnectionAck.write())
-            }
-            Err(refused) => {
-                info!(error.message = %refused, "a connection was refused");
-                Err(Close::FORBIDDEN.into())
-            }
+/// What a socket waits for.
+enum Happened {
+    /// An operation has a message.
+    Said(Message),
+    Received(Option<Result<Message, Error>>),
+    Decided(Result<OperationData, ConnectionRefused>),
+    /// It is time for a ping.
+    Quiet,
+    Over,
+    Shutdown,
+    /// What was to be done by now is not.
+    Late,
+}
+
+/// What happens first. Of ten thousand sockets that an event wakes each has a message and nothing else, so that is
+/// looked for first; but after a message everything else is, and has its turn however much the operations have to say.
+async fn first(
+    operations: &mut Operations,
+    mut others_first: bool,
+    other: impl Future<Output = Happened>,
+) -> Happened {
+    let mut other = pin!(other);
+    poll_fn(|context| {
+        if others_first && let Poll::Ready(happened) = other.as_mut().poll(context) {
+            return Poll::Ready(happened);
+        }
+        if let Poll::Ready(message) = operations.poll_next(context) {
+            return Poll::Ready(Happened::Said(message));
+        }
+        if std::mem::take(&mut others_first) {
+            return Poll::Pending;
+        }
+        other.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Sends a message, to a peer that reads.
+async fn send(socket: &mut WebSocket, message: Message, patience: Duration) -> Result<(), Ended> {
+    let mut sent = pin!(socket.send(message));
+    // Nearly all are taken at once, and need no timer.
+    let outcome = match poll_immediate(sent.as_mut()).await {
+        Some(outcome) => Ok(outcome),
+        None => timeout(patience, sent).await,
+    };
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Ended::Gone),
+        Err(_) => {
+            debug!("dropped a socket whose client does not read");
+            Err(Ended::Gone)
+        }
+    }
+}
+
+fn decided(decision: Result<OperationData, ConnectionRefused>) -> Result<(Message, OperationData), Ended> {
+    match decision {
+        Ok(data) => Ok((ServerMessage::ConnectionAck.write(), data)),
+        Err(refused) => {
+            info!(error.message = %refused, "a connection was refused");
+            Err(Close::FORBIDDEN.into())
         }
     }
 }

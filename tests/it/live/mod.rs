@@ -2,6 +2,7 @@
 //!
 //! What a listener must see is never guessed from time: it begins at the cursor of a job that has ended.
 
+mod alike;
 mod cursors;
 mod cutoff;
 mod events;

@@ -84,6 +84,27 @@ impl Socket {
             .await;
     }
 
+    /// Starts an operation under an id of its own, beside others.
+    pub(crate) async fn ask_as(&mut self, id: &str, payload: Value) {
+        self.send(json!({ "type": "subscribe", "id": id, "payload": payload }))
+            .await;
+    }
+
+    /// The next result of any operation, with its id; nothing else may come.
+    pub(crate) async fn next_of(&mut self) -> (String, Value) {
+        within("a result", async {
+            loop {
+                let message = self.stream.next().await.unwrap().unwrap();
+                let Message::Text(text) = message else { continue };
+                let mut message: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(message["type"], "next", "{message}");
+                let id = message["id"].as_str().unwrap().to_owned();
+                return (id, message["payload"].take());
+            }
+        })
+        .await
+    }
+
     async fn send(&mut self, message: Value) {
         let message = Message::text(message.to_string());
         within("a message's way", self.stream.send(message))
