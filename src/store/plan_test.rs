@@ -125,6 +125,11 @@ impl Bench {
                     .iter()
                     .any(|index| step.ends_with(index));
                 assert!(!scan, "{what}: {statement}\n{steps:#?}");
+                // That is each job that is PENDING, and there may be as many as the queue holds.
+                assert!(
+                    !(statement.sql.contains("'PENDING'") && step.ends_with("INDEX job_status (status=?)")),
+                    "{what}: {statement}\n{steps:#?}"
+                );
                 assert!(
                     sorts || !step.contains("TEMP B-TREE"),
                     "{what}: {statement}\n{steps:#?}"

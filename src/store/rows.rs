@@ -12,7 +12,6 @@ use sea_orm::{
 use serde_json::{Map, Value as Json};
 
 use super::error::StoreError;
-use super::transaction::Row;
 use super::tx::Tx;
 
 /// Rows with bytes in one statement.
@@ -63,33 +62,30 @@ impl Rows {
         })
     }
 
-    /// Inserts them, in their order. `end` is the end of the statement: what becomes of a row that is there already, and
-    /// what is to be answered.
-    pub(super) async fn insert(self, tx: &Tx, end: &str) -> Result<Vec<Row>, StoreError> {
+    /// Inserts them, in their order. `end` is the end of the statement: what becomes of a row that is there already. Gives
+    /// the number of the last row where SQLite numbers them.
+    pub(super) async fn insert(self, tx: &Tx, end: &str) -> Result<Option<i64>, StoreError> {
         if self.rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let postgres = tx.backend() == DbBackend::Postgres;
-        // Bytes would be twice as long in JSON.
-        let bytes = self.columns.iter().any(|column| column.kind == "bytea");
-        if postgres && !bytes {
-            let (sql, rows) = self.into_one(end);
-            return tx.rows(tx.statement(&sql, [rows])).await;
-        }
-        let at_once = if postgres { ROWS_OF_BYTES } else { 1 };
+        let into = format!("INSERT INTO {} ({}) VALUES", self.table, self.names());
         let marks = format!("({})", vec!["?"; self.columns.len()].join(", "));
-        let mut answered = Vec::new();
-        for rows in self.rows.chunks(at_once) {
-            let sql = format!(
-                "INSERT INTO {} ({}) VALUES {}{end}",
-                self.table,
-                self.names(),
-                vec![marks.as_str(); rows.len()].join(", "),
-            );
-            let values = rows.iter().flatten().cloned();
-            answered.extend(tx.rows(tx.statement(&sql, values)).await?);
+        if tx.backend() != DbBackend::Postgres {
+            return tx.each(&format!("{into} {marks}{end}"), self.rows).await;
         }
-        Ok(answered)
+        // Bytes would be twice as long in JSON.
+        if self.columns.iter().any(|column| column.kind == "bytea") {
+            for rows in self.rows.chunks(ROWS_OF_BYTES) {
+                let marks = vec![marks.as_str(); rows.len()].join(", ");
+                let values = rows.iter().flatten().cloned();
+                tx.execute(tx.statement(&format!("{into} {marks}{end}"), values))
+                    .await?;
+            }
+        } else {
+            let (sql, rows) = self.into_one(end);
+            tx.execute(tx.statement(&sql, [rows])).await?;
+        }
+        Ok(None)
     }
 
     /// The statement for Postgres, and its one value.

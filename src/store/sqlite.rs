@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, Value as Cell, ValueRef};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
 use sea_orm::error::ConnAcquireErr;
 use sea_orm::sea_query::ColumnType;
 use sea_orm::sqlx::error::{DatabaseError, ErrorKind};
@@ -151,8 +151,21 @@ impl SqliteTransaction {
     /// Writes; gives how many rows it changed.
     pub(super) fn execute(&self, statement: &Statement) -> Result<u64, DbErr> {
         self.with(DbErr::Exec, |connection| {
-            let changed = prepared(connection, statement)?.raw_execute()?;
+            let values = statement.values.iter().flat_map(|values| &values.0);
+            let changed = prepared(connection, &statement.sql, values)?.raw_execute()?;
             Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Runs a statement once for each row of values; gives the number of the row that was inserted last.
+    pub(super) fn each(&self, sql: &str, rows: &[Vec<Value>]) -> Result<i64, DbErr> {
+        self.with(DbErr::Exec, |connection| {
+            let mut prepared = connection.prepare_cached(sql)?;
+            for row in rows {
+                bind(&mut prepared, row)?;
+                prepared.raw_execute()?;
+            }
+            Ok(connection.last_insert_rowid())
         })
     }
 
@@ -164,7 +177,8 @@ impl SqliteTransaction {
     /// All that a statement answers.
     pub(super) fn rows(&self, statement: &Statement) -> Result<Vec<SqliteRow>, DbErr> {
         self.with(DbErr::Query, |connection| {
-            let mut prepared = prepared(connection, statement)?;
+            let values = statement.values.iter().flat_map(|values| &values.0);
+            let mut prepared = prepared(connection, &statement.sql, values)?;
             let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
             let mut found = Vec::new();
             let mut rows = prepared.raw_query();
@@ -189,15 +203,24 @@ impl Drop for SqliteTransaction {
     }
 }
 
-fn prepared<'c>(
+fn prepared<'c, 'v>(
     connection: &'c Connection,
-    statement: &Statement,
-) -> rusqlite::Result<rusqlite::CachedStatement<'c>> {
-    let mut prepared = connection.prepare_cached(&statement.sql)?;
-    for (index, value) in statement.values.iter().flat_map(|values| &values.0).enumerate() {
-        prepared.raw_bind_parameter(index + 1, Bound(value))?;
-    }
+    sql: &str,
+    values: impl IntoIterator<Item = &'v Value>,
+) -> rusqlite::Result<CachedStatement<'c>> {
+    let mut prepared = connection.prepare_cached(sql)?;
+    bind(&mut prepared, values)?;
     Ok(prepared)
+}
+
+fn bind<'v>(
+    prepared: &mut CachedStatement<'_>,
+    values: impl IntoIterator<Item = &'v Value>,
+) -> rusqlite::Result<()> {
+    values
+        .into_iter()
+        .zip(1..)
+        .try_for_each(|(value, index)| prepared.raw_bind_parameter(index, Bound(value)))
 }
 
 /// A value as SQLite keeps it, which is as the readers' driver expects it.

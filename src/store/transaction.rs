@@ -3,7 +3,7 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryResult,
-    QuerySelect, QueryTrait, Select, Statement, TryGetable,
+    QuerySelect, QueryTrait, Select, Statement, TryGetable, Value,
 };
 
 use super::bounded::Bounded;
@@ -74,6 +74,26 @@ impl Transaction {
                 rows.into_iter().map(Row::Pool).collect()
             }
         })
+    }
+
+    /// Runs a statement once for each row of values. Gives the number of the row that was inserted last where a file
+    /// numbers them.
+    pub(super) async fn each(&self, sql: &str, rows: Vec<Vec<Value>>) -> Result<Option<i64>, DbErr> {
+        match self {
+            Self::File(transaction) => transaction.each(sql, &rows).map(Some),
+            Self::Pool(transaction) => {
+                let mut last = None;
+                for row in rows {
+                    let statement = Statement::from_sql_and_values(self.backend(), sql, row);
+                    let done = transaction.execute_raw(statement).await?;
+                    // Postgres tells none, and the ORM panics where it is asked.
+                    if self.backend() == DbBackend::Sqlite {
+                        last = i64::try_from(done.last_insert_id()).ok();
+                    }
+                }
+                Ok(last)
+            }
+        }
     }
 
     /// Runs statements that have no values, one after the other.

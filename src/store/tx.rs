@@ -106,6 +106,15 @@ impl Tx {
         Ok(self.transaction.execute(statement).await?)
     }
 
+    /// Runs a statement on SQLite once for each row of values; gives the number of the row that was inserted last.
+    pub(super) async fn each(
+        &self,
+        sql: &str,
+        rows: Vec<Vec<sea_orm::Value>>,
+    ) -> Result<Option<i64>, StoreError> {
+        Ok(self.transaction.each(sql, rows).await?)
+    }
+
     /// Runs statements that have no values, one after the other.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
         Ok(self.transaction.batch(sql).await?)
@@ -344,7 +353,7 @@ impl Tx {
         let events = Rows::of(events.collect(), Some(job_event::Column::Seq))?;
         let tasks = std::mem::take(&mut self.worker_tasks);
         self.committed.workers |= !tasks.is_empty();
-        let last = if self.backend == DbBackend::Postgres {
+        let last: Option<i64> = if self.backend == DbBackend::Postgres {
             let (count, counters) = counters.into_one(ADD_TO_COUNTER);
             let (tell, events) = events.into_one(" RETURNING seq");
             let sql = format!(
@@ -359,23 +368,23 @@ impl Tx {
                 .map(|(worker, (completed, failed))| json!({ "worker": worker.uuid(), "completed": completed, "failed": failed }))
                 .collect();
             let tasks = serde_json::Value::from(tasks).to_string();
-            self.rows(self.statement(&sql, [counters, tasks.into(), events]))
-                .await?
+            let row = self
+                .row(self.statement(&sql, [counters, tasks.into(), events]))
+                .await?;
+            row.map_or(Ok(None), |row| row.get("seq"))?
         } else {
             counters.insert(self, ADD_TO_COUNTER).await?;
-            for (worker, (completed, failed)) in tasks {
-                self.execute(self.statement(
-                    "UPDATE worker SET tasks_completed = tasks_completed + ?, tasks_failed = tasks_failed + ? WHERE id = ?",
-                    [completed.into(), failed.into(), worker.uuid().into()],
-                ))
-                .await?;
-            }
-            events.insert(self, " RETURNING seq").await?
+            let tasks = tasks.into_iter().map(|(worker, (completed, failed))| {
+                vec![completed.into(), failed.into(), worker.uuid().into()]
+            });
+            self.each(
+                "UPDATE worker SET tasks_completed = tasks_completed + ?, tasks_failed = tasks_failed + ? WHERE id = ?",
+                tasks.collect(),
+            )
+            .await?;
+            events.insert(self, "").await?
         };
-        if let Some(row) = last.last() {
-            let seq: Option<i64> = row.get("seq")?;
-            self.committed.last_event = seq.map(EventSeq).max(self.committed.last_event);
-        }
+        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
         Ok(())
     }
 }

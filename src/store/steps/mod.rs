@@ -142,9 +142,10 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
     let mut failed: BTreeSet<Uuid> = BTreeSet::new();
     let ids: Vec<Uuid> = by_id.keys().copied().collect();
     for some in ids.chunks(IDS_AT_ONCE) {
+        // SQLite joins in the order in which CROSS names them, and would begin with all PENDING jobs otherwise.
         let sql = format!(
-            "SELECT job_dependency.* FROM job_dependency
-             JOIN job ON job.id = job_dependency.job_id AND job.status = 'PENDING' WHERE depends_on IN ({})",
+            "SELECT job_dependency.* FROM job_dependency CROSS JOIN job
+             WHERE depends_on IN ({}) AND job.id = job_id AND job.status = 'PENDING'",
             marks(some.len().next_power_of_two()),
         );
         let statement = tx.statement(&sql, padded(some).map(Into::into));
