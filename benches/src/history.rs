@@ -31,8 +31,8 @@ const OPERATIONS: [&str; 6] = [
 
 /// Measures it.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
-    let large = bench.size(5_000_000, 20_000);
-    let deleted: i64 = bench.size(100_000, 1_000);
+    let large = bench.history;
+    let deleted: i64 = bench.size(100_000, 1_000).min(large / 4_000 * 1_000);
     let rounds = i64::try_from(bench.rounds)?;
     let history = History::new()?;
     let mut small = prepare(bench, &history, SMALL)?;
@@ -87,7 +87,10 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         floor: Some((format!("with {SMALL} left"), floors)),
         goal: Some(Goal::RatioBelow(1.3)),
     });
-    let swept: i64 = bench.size(1_000_000, 4_000);
+    // Some are left.
+    let swept = bench
+        .size(1_000_000, 4_000)
+        .min((large - deleted) / 2_000 * 1_000);
     let mut client = big.client()?;
     let quiet = answered(&mut client, || false)?;
     let before = history.before(-large + slice * rounds + swept)?;

@@ -58,6 +58,9 @@ struct Args {
     /// Rounds of each scenario [default: 5, or 1 with --short]
     #[arg(long)]
     rounds: Option<usize>,
+    /// Ended jobs of the long history, of which most are deleted in the end [default: 5000000, or 20000 with --short]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(20_000..))]
+    history: Option<i64>,
     /// Where to write all figures as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -140,6 +143,8 @@ pub(crate) struct Bench {
     pub(crate) store: Store,
     /// Rounds of each figure.
     pub(crate) rounds: usize,
+    /// Ended jobs of the long history.
+    pub(crate) history: i64,
     short: bool,
 }
 
@@ -171,6 +176,11 @@ fn main() -> Result<()> {
         postgres: args.postgres,
         store: Store::Sqlite,
         rounds: args.rounds.unwrap_or(if args.short { 1 } else { 5 }).max(1),
+        history: args
+            .history
+            .unwrap_or(if args.short { 20_000 } else { 5_000_000 })
+            / 1_000
+            * 1_000,
         short: args.short,
     };
     std::fs::create_dir_all(&bench.folder)?;
