@@ -45,7 +45,7 @@ struct Live {
 }
 
 impl Operations {
-    /// Starts an operation. What comes of it, be it a refusal, comes out of [`Operations::next`].
+    /// Starts an operation. What comes of it, be it a refusal, comes out of [`Operations::poll_next`].
     pub(super) fn start<E: Executor>(
         &mut self,
         transport: &Arc<Transport<E>>,
