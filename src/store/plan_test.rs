@@ -1,6 +1,7 @@
 //! The plans of SQLite for the statements that the store really sends, beside a long history: none of the hot ones
 //! may read the table of jobs from end to end, nor sort it.
 
+mod pages;
 mod remote;
 
 use std::sync::{Arc, Mutex};
@@ -15,14 +16,12 @@ use super::bounded::{Bounded, Distrust};
 use super::condition::Condition;
 use super::transaction::WriteAccess;
 use super::{
-    AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, EventFilter,
-    ExpireLeases, InsertJobs, JobOrder, JobOrderField, Keyset, PageRequest, Place, PromoteDue, Reader,
-    RecordProgress, RenewLeases, Writer,
+    AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, ExpireLeases,
+    InsertJobs, Place, PromoteDue, Reader, RecordProgress, RenewLeases, Writer,
 };
 use crate::domain::{
-    Command, Dependency, EventSeq, Exec, Fault, FaultCode, Job, JobFilter, JobId, JobStatus, Metadata,
-    NamePattern, NewJob, PlanRules, ProcessEnd, Progress, RetryPolicy, StepPlace, TimeRange, Timestamp,
-    WorkerId,
+    Command, Dependency, Exec, Fault, FaultCode, Job, JobId, JobStatus, Metadata, NewJob, PlanRules,
+    ProcessEnd, Progress, RetryPolicy, StepPlace, Timestamp, WorkerId,
 };
 
 /// Jobs that have ended long ago, each with its events.
@@ -360,98 +359,5 @@ async fn no_end_of_a_step_reads_the_history() {
         }
         let ended = bench.reader.job(plan.id).await.unwrap().unwrap();
         assert_eq!(ended.status, JobStatus::Failed);
-    }
-}
-
-#[tokio::test]
-async fn no_page_reads_the_history() {
-    for analyzed in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let bench = Bench::new(folder.path(), analyzed).await;
-        let filters = [
-            JobFilter::default(),
-            JobFilter {
-                statuses: Some(vec![JobStatus::Completed]),
-                ..JobFilter::default()
-            },
-            JobFilter {
-                name: Some(NamePattern::Exact("name3".to_owned())),
-                ..JobFilter::default()
-            },
-            JobFilter {
-                conversation_id: Some("c7".to_owned()),
-                ..JobFilter::default()
-            },
-            JobFilter {
-                created: TimeRange {
-                    since: Some(at(1)),
-                    until: Some(at((1 << 48) - 1)),
-                },
-                ..JobFilter::default()
-            },
-        ];
-        let fields = [
-            JobOrderField::CreatedAt,
-            JobOrderField::StartedAt,
-            JobOrderField::FinishedAt,
-        ];
-        for (n, filter) in filters.iter().enumerate() {
-            for field in fields {
-                for (descending, from_end) in [(true, false), (false, false), (true, true)] {
-                    let place = Keyset {
-                        key: (field != JobOrderField::CreatedAt).then_some(9_000),
-                        id: JobId::from_uuid(Uuid::from_u128(1 << 127)),
-                    };
-                    for after in [None, Some(place)] {
-                        let page = PageRequest {
-                            limit: 20,
-                            after: after.filter(|_| !from_end),
-                            before: after.filter(|_| from_end),
-                            from_end,
-                        };
-                        let order = JobOrder { field, descending };
-                        let found = bench.reader.list(filter, order, page).await.unwrap();
-                        assert!(!found.jobs.is_empty(), "{filter:?} {order:?} {page:?}");
-                        // Only the plain listing has an index for every order; with another filter the
-                        // database may prefer to find by the filter, and sort what it found.
-                        let plain = n == 0;
-                        let sorts = (!plain && field != JobOrderField::CreatedAt) || n == 3;
-                        bench
-                            .assert_cheap(&format!("{filter:?} {order:?} {page:?}"), sorts)
-                            .await;
-                    }
-                }
-            }
-        }
-        let some = bench
-            .reader
-            .events_after(EventSeq(19_000), &EventFilter::default(), 100)
-            .await
-            .unwrap();
-        assert_eq!(some.len(), 100);
-        bench.assert_cheap("events", false).await;
-        let first = some[0].job;
-        let page = PageRequest {
-            limit: 5,
-            after: None,
-            before: None,
-            from_end: false,
-        };
-        assert_eq!(
-            bench.reader.job_events(first, page).await.unwrap().events.len(),
-            1
-        );
-        bench.assert_cheap("a job's events", false).await;
-        bench.reader.last_event().await.unwrap();
-        bench.reader.child_counts(&[first]).await.unwrap();
-        bench.reader.earlier_attempts(&[first]).await.unwrap();
-        bench.reader.jobs(&[first]).await.unwrap();
-        bench.reader.log_size(first, 1).await.unwrap();
-        bench
-            .reader
-            .last_jobs(&[(crate::domain::JobKind::Script, "name3".to_owned())])
-            .await
-            .unwrap();
-        bench.assert_cheap("small questions", true).await;
     }
 }
