@@ -82,14 +82,14 @@ impl Rows {
                     .await?;
             }
         } else {
-            let (sql, rows) = self.into_one(end);
+            let (sql, rows) = self.into_one(end)?;
             tx.execute(tx.statement(&sql, [rows])).await?;
         }
         Ok(None)
     }
 
     /// The statement for Postgres, and its one value.
-    pub(super) fn into_one(self, end: &str) -> (String, Value) {
+    pub(super) fn into_one(self, end: &str) -> Result<(String, Value), StoreError> {
         let names = self.names();
         let kinds: Vec<String> = self
             .columns
@@ -107,11 +107,11 @@ impl Rows {
         let rows = self.rows.into_iter().map(|row| {
             let values = self.columns.iter().zip(row);
             values
-                .filter_map(|(column, value)| Some((column.name.to_owned(), json(value)?)))
-                .collect::<Map<_, _>>()
+                .map(|(column, value)| Ok((column.name.to_owned(), json(column, value)?)))
+                .collect::<Result<Map<_, _>, StoreError>>()
         });
-        let rows = Json::Array(rows.map(Json::Object).collect());
-        (sql, rows.to_string().into())
+        let rows = rows.map(|row| row.map(Json::Object)).collect::<Result<_, _>>()?;
+        Ok((sql, Json::Array(rows).to_string().into()))
     }
 
     fn names(&self) -> String {
@@ -131,14 +131,18 @@ fn kind(column: &ColumnType) -> &'static str {
     }
 }
 
-/// What is left out is NULL.
-fn json(value: Value) -> Option<Json> {
-    match value {
-        Value::Bool(value) => value.map(Json::from),
-        Value::Int(value) => value.map(Json::from),
-        Value::BigInt(value) => value.map(Json::from),
-        Value::String(value) => value.map(Json::from),
-        Value::Uuid(value) => value.map(|id| id.to_string().into()),
-        _ => None,
-    }
+fn json(column: &Column, value: Value) -> Result<Json, StoreError> {
+    Ok(match value {
+        Value::Bool(value) => value.into(),
+        Value::Int(value) => value.into(),
+        Value::BigInt(value) => value.into(),
+        Value::String(value) => value.into(),
+        Value::Uuid(value) => value.map(|id| id.to_string()).into(),
+        _ => {
+            return Err(StoreError::Unreadable(format!(
+                "{} has no form in JSON",
+                column.name
+            )));
+        }
+    })
 }

@@ -239,8 +239,8 @@ impl rusqlite::ToSql for Bound<'_> {
             Value::String(value) => value.as_deref().map(|text| ValueRef::Text(text.as_bytes())),
             Value::Bytes(value) => value.as_deref().map(ValueRef::Blob),
             Value::Uuid(value) => value.as_ref().map(|id| ValueRef::Blob(id.as_bytes())),
-            other => {
-                let unknown = format!("no column of the store holds a value such as {other:?}");
+            _ => {
+                let unknown = "no column of the store holds a value of this type";
                 return Err(rusqlite::Error::ToSqlConversionFailure(unknown.into()));
             }
         };
@@ -261,7 +261,13 @@ impl SqliteRow {
         let index = self.columns.iter().position(|name| name == column);
         let cell = index.and_then(|index| self.cells.get(index));
         cell.and_then(T::from_cell)
-            .ok_or_else(|| DbErr::Type(format!("the column {column} holds {cell:?}")))
+            // What it holds may be somebody's secret.
+            .ok_or_else(|| {
+                DbErr::Type(format!(
+                    "the column {column} holds {:?}",
+                    cell.map(Cell::data_type)
+                ))
+            })
     }
 
     /// The row of a table.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat};
 use sea_orm::{
+    ActiveModelTrait,
     ActiveValue::{NotSet, Set},
     DbBackend, Statement,
 };
@@ -284,13 +285,19 @@ impl Tx {
     /// Writes the jobs gathered so far, for an operation that is about to look at the table.
     pub(super) async fn flush_jobs(&mut self) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.new_jobs);
-        Rows::of(rows, None)?.insert(self, "").await?;
+        self.insert(rows, "").await?;
         let rows = std::mem::take(&mut self.new_tags);
-        Rows::of(rows, None)?.insert(self, "").await?;
+        self.insert(rows, "").await?;
         let rows = std::mem::take(&mut self.new_dependencies);
-        Rows::of(rows, None)?.insert(self, "").await?;
+        self.insert(rows, "").await?;
         let rows = std::mem::take(&mut self.new_plans);
-        Rows::of(rows, None)?.insert(self, "").await?;
+        self.insert(rows, "").await
+    }
+
+    async fn insert<A: ActiveModelTrait + Send>(&self, rows: Vec<A>, end: &str) -> Result<(), StoreError> {
+        if !rows.is_empty() {
+            Rows::of(rows, None)?.insert(self, end).await?;
+        }
         Ok(())
     }
 
@@ -299,8 +306,7 @@ impl Tx {
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.new_chunks);
         let known = " ON CONFLICT (job_id, attempt, first_line) DO NOTHING";
-        Rows::of(rows, None)?.insert(self, known).await?;
-        Ok(())
+        self.insert(rows, known).await
     }
 
     /// Commits what was flushed.
@@ -330,7 +336,7 @@ impl Tx {
         }
         self.flush_chunks().await?;
         let rows = std::mem::take(&mut self.new_audit);
-        Rows::of(rows, None)?.insert(self, "").await?;
+        self.insert(rows, "").await?;
         self.counters.retain(|_, by| *by != 0);
         if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
             return Ok(());
@@ -354,8 +360,8 @@ impl Tx {
         let tasks = std::mem::take(&mut self.worker_tasks);
         self.committed.workers |= !tasks.is_empty();
         let last: Option<i64> = if self.backend == DbBackend::Postgres {
-            let (count, counters) = counters.into_one(ADD_TO_COUNTER);
-            let (tell, events) = events.into_one(" RETURNING seq");
+            let (count, counters) = counters.into_one(ADD_TO_COUNTER)?;
+            let (tell, events) = events.into_one(" RETURNING seq")?;
             let sql = format!(
                 "WITH counted AS ({count}), worked AS (
                     UPDATE worker SET tasks_completed = tasks_completed + completed, tasks_failed = tasks_failed + failed
