@@ -1,5 +1,7 @@
 //! Which jobs a listing or a listener wants.
 
+use std::collections::BTreeSet;
+
 use super::{Job, JobId, JobKind, JobStatus, Tag, Timestamp, WorkerId};
 
 /// From `since`, included, to `until`, not included.
@@ -48,15 +50,15 @@ impl NamePattern {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct JobFilter {
     /// One of these.
-    pub ids: Option<Vec<JobId>>,
+    pub ids: Option<BTreeSet<JobId>>,
     /// In one of these states.
-    pub statuses: Option<Vec<JobStatus>>,
+    pub statuses: Option<BTreeSet<JobStatus>>,
     /// Of one of these kinds.
-    pub kinds: Option<Vec<JobKind>>,
+    pub kinds: Option<BTreeSet<JobKind>>,
     /// Of this name.
     pub name: Option<NamePattern>,
     /// In one of these queues.
-    pub queues: Option<Vec<String>>,
+    pub queues: Option<BTreeSet<String>>,
     /// Run by this worker.
     pub worker: Option<WorkerId>,
     /// A step of this plan.
@@ -80,7 +82,7 @@ impl JobFilter {
     /// arrive one by one.
     #[must_use]
     pub fn matches(&self, job: &Job) -> bool {
-        fn among<T: PartialEq>(wanted: Option<&Vec<T>>, got: &T) -> bool {
+        fn among<T: Ord>(wanted: Option<&BTreeSet<T>>, got: &T) -> bool {
             wanted.is_none_or(|all| all.contains(got))
         }
         among(self.ids.as_ref(), &job.id)

@@ -109,6 +109,9 @@ impl std::fmt::Debug for EnvVar {
     }
 }
 
+/// The most labels that a job takes, so that a row stays small; nobody was seen to need more.
+pub const MOST_TAGS: usize = 64;
+
 /// A label of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {

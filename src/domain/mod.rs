@@ -29,8 +29,8 @@ pub use event::{Changes, EventSeq, JobEvent, JobEventType};
 pub use filter::{JobFilter, NamePattern, TimeRange};
 pub use id::{JobId, TokenId, WorkerId};
 pub use job::{
-    Attempt, CancelRequest, Dependency, EnvValue, EnvVar, Fault, FaultCode, Job, Metadata, NewJob, PlanRules,
-    ProcessEnd, Progress, StepPlace, Tag, WaitReason,
+    Attempt, CancelRequest, Dependency, EnvValue, EnvVar, Fault, FaultCode, Job, MOST_TAGS, Metadata, NewJob,
+    PlanRules, ProcessEnd, Progress, StepPlace, Tag, WaitReason,
 };
 pub use line::{LONGEST_STRUCTURED_LINE, LineCommand, ParsedLine, line_command, parse_line};
 pub use log::{LogLevel, LogLine, LogStream, log_limit_notice};

@@ -4,6 +4,7 @@
 //! registers first, then reads, then waits for more than it has seen. One that has begun outlasts a database that is
 //! away: it goes on where it was.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct EventQuery {
     /// Of the jobs that match.
     pub filter: JobFilter,
     /// Of these types; none is all.
-    pub types: Option<Vec<JobEventType>>,
+    pub types: Option<BTreeSet<JobEventType>>,
 }
 
 impl EventQuery {

@@ -11,7 +11,7 @@ use super::request::{JobRequest, Refusal, RefusalCode};
 use super::secrets::unknown;
 use super::validate_command::{CommandCheck, check_command};
 use crate::domain::{
-    Command, Dependency, EnvValue, EnvVar, JobId, JobKind, NewJob, RetryPolicy, Tag, Timestamp,
+    Command, Dependency, EnvValue, EnvVar, JobId, JobKind, MOST_TAGS, NewJob, RetryPolicy, Tag, Timestamp,
 };
 use crate::pipeline;
 use crate::program::{Programs, check_name};
@@ -21,7 +21,6 @@ use crate::script::Catalog;
 const LONGEST_QUEUE: usize = 64;
 pub(super) const LONGEST_KEY: usize = 255;
 const LONGEST_TAG: usize = 255;
-const MOST_TAGS: usize = 64;
 const MOST_ENV: usize = 256;
 /// Linux takes no single variable or argument above 128 KiB.
 pub(super) const LONGEST_TEXT: usize = 128 * 1024 - 4_096;

@@ -1,5 +1,7 @@
 //! Who did what, from where: written in the transaction of what was done, so that neither is there without the other.
 
+use std::collections::BTreeSet;
+
 use entity::audit;
 use futures_util::future::BoxFuture;
 use sea_orm::{
@@ -136,7 +138,7 @@ impl Reader {
         filter: &AuditFilter,
         page: PageRequest<Uuid>,
     ) -> Result<AuditPage, StoreError> {
-        let actions = filter.actions.iter().map(|action| action.as_str());
+        let actions: BTreeSet<_> = filter.actions.iter().map(|action| action.as_str()).collect();
         let condition = Condition::all()
             .add_option(filter.actor.as_ref().map(|actor| audit::Column::Actor.eq(actor)))
             .add_option((!filter.actions.is_empty()).then(|| audit::Column::Action.is_in(actions)))

@@ -172,7 +172,11 @@ impl CleanupBatch {
             tx.batch(hint).await?;
         }
         // Two nodes may clean at once: only who deletes the job itself takes it out of the figures.
-        let mut delete = job::Entity::delete_many().filter(job::Column::Id.is_in(ids.iter().copied()));
+        let mut delete = job::Entity::delete_many().filter(dialect::is_among(
+            tx.backend(),
+            job::Column::Id,
+            ids.iter().copied(),
+        ));
         delete.query().returning_all();
         let gone = delete.rows_in(tx).await?;
         let gone = gone
@@ -185,30 +189,50 @@ impl CleanupBatch {
         }
         self.raise_floor(tx, &ids).await?;
         attempt::Entity::delete_many()
-            .filter(attempt::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                attempt::Column::JobId,
+                ids.iter().copied(),
+            ))
             .run_in(tx)
             .await?;
         job_event::Entity::delete_many()
-            .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                job_event::Column::JobId,
+                ids.iter().copied(),
+            ))
             .run_in(tx)
             .await?;
         job_tag::Entity::delete_many()
-            .filter(job_tag::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                job_tag::Column::JobId,
+                ids.iter().copied(),
+            ))
             .run_in(tx)
             .await?;
         // Two statements, since each has an index of its own.
         for column in [job_dependency::Column::JobId, job_dependency::Column::DependsOn] {
             job_dependency::Entity::delete_many()
-                .filter(column.is_in(ids.iter().copied()))
+                .filter(dialect::is_among(tx.backend(), column, ids.iter().copied()))
                 .run_in(tx)
                 .await?;
         }
         plan::Entity::delete_many()
-            .filter(plan::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                plan::Column::JobId,
+                ids.iter().copied(),
+            ))
             .run_in(tx)
             .await?;
         log_chunk::Entity::delete_many()
-            .filter(log_chunk::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                log_chunk::Column::JobId,
+                ids.iter().copied(),
+            ))
             .run_in(tx)
             .await?;
         let deleted = gone.len() as u64;
@@ -233,7 +257,11 @@ impl CleanupBatch {
             // Of a plain column Postgres looks for the maximum from the end of all events, and those that are deleted
             // are the first of them: each batch would read the whole table.
             .column_as(Expr::col(job_event::Column::Seq).add(0).max(), "latest")
-            .filter(job_event::Column::JobId.is_in(ids.iter().copied()))
+            .filter(dialect::is_among(
+                tx.backend(),
+                job_event::Column::JobId,
+                ids.iter().copied(),
+            ))
             .rows_in(tx)
             .await?
             .pop();

@@ -2,7 +2,8 @@
 
 use entity::job;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{DbBackend, Statement, Value};
+use sea_orm::{ColumnTrait, DbBackend, Statement, Value};
+use uuid::Uuid;
 
 /// The lock under which one node at a time numbers its events and keeps the counters. Any constant would do; this
 /// one is "runql" in ASCII.
@@ -138,4 +139,53 @@ pub(super) fn key_lock(backend: DbBackend, key: &str) -> Option<Statement> {
             [key.into()],
         )
     })
+}
+
+/// What follows a column of ids that is to be one of many, with one `?` for the list: see [`id_list`]. Its text is the
+/// same for any number of ids, since connections keep each text that they have run, ready and in memory.
+pub(super) const fn among_ids(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "= ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(? AS json)) AS uuid)))",
+        _ => "IN (SELECT unhex(value, '-') FROM json_each(?))",
+    }
+}
+
+/// The value of [`among_ids`].
+pub(super) fn id_list(ids: impl IntoIterator<Item = Uuid>) -> Value {
+    serde_json::Value::from_iter(ids.into_iter().map(|id| id.to_string()))
+        .to_string()
+        .into()
+}
+
+/// That a column is one of these ids.
+pub(super) fn is_among(
+    backend: DbBackend,
+    column: impl ColumnTrait,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Expr {
+    condition(backend, column, among_ids(backend), id_list(ids))
+}
+
+/// That a column is one of these texts. As with ids, the text of the condition is always the same.
+pub(super) fn is_one_of<'t>(
+    backend: DbBackend,
+    column: impl ColumnTrait,
+    texts: impl IntoIterator<Item = &'t str>,
+) -> Expr {
+    let among = match backend {
+        DbBackend::Postgres => "= ANY(ARRAY(SELECT json_array_elements_text(CAST(? AS json))))",
+        _ => "IN (SELECT value FROM json_each(?))",
+    };
+    let list = serde_json::Value::from_iter(texts).to_string();
+    condition(backend, column, among, list.into())
+}
+
+fn condition(backend: DbBackend, column: impl ColumnTrait, among: &str, list: Value) -> Expr {
+    let column = Expr::col(column.as_column_ref());
+    // The builder has marks of its own for what it puts in: numbered ones for Postgres.
+    let sql = match backend {
+        DbBackend::Postgres => format!("$1 {}", among.replace('?', "$2")),
+        _ => format!("? {among}"),
+    };
+    Expr::cust_with_exprs(sql, [column, Expr::val(list)])
 }

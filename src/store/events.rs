@@ -1,5 +1,7 @@
 //! Events in the order of their commits.
 
+use std::collections::BTreeSet;
+
 use entity::{job_event, meta};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -14,9 +16,9 @@ use crate::domain::{EventSeq, JobEvent, JobEventType, JobId};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Of these jobs.
-    pub jobs: Option<Vec<JobId>>,
+    pub jobs: Option<BTreeSet<JobId>>,
     /// Of these types.
-    pub types: Option<Vec<JobEventType>>,
+    pub types: Option<BTreeSet<JobEventType>>,
 }
 
 /// Events of one job.
@@ -42,7 +44,7 @@ impl Reader {
     ) -> Result<Vec<JobEvent>, StoreError> {
         let mut query = job_event::Entity::find().filter(job_event::Column::Seq.gt(after.0));
         if let Some(jobs) = &filter.jobs {
-            query = query.filter(job_event::Column::JobId.is_in(jobs.iter().map(|id| id.uuid())));
+            query = query.filter(self.among(job_event::Column::JobId, jobs.iter().map(|id| id.uuid())));
         }
         if let Some(types) = &filter.types {
             query = query.filter(job_event::Column::Kind.is_in(types.iter().map(|kind| kind.as_str())));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use entity::{job_dependency, plan};
 use futures_util::future::BoxFuture;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -182,18 +182,20 @@ impl InsertJobs {
         // An end that commits later than this look sees the new job among those that wait for it.
         tx.order().await?;
         let mut found = HashMap::with_capacity(ids.len());
-        for some in ids.chunks(500) {
-            let rows = entity::job::Entity::find()
-                .select_only()
-                .column(entity::job::Column::Id)
-                .column(entity::job::Column::Status)
-                .filter(entity::job::Column::Id.is_in(some.iter().copied()))
-                .rows_in(tx)
-                .await?;
-            for row in rows {
-                let status: JobStatus = row.get::<String>("status")?.parse()?;
-                found.insert(JobId::from_uuid(row.get("id")?), status);
-            }
+        let rows = entity::job::Entity::find()
+            .select_only()
+            .column(entity::job::Column::Id)
+            .column(entity::job::Column::Status)
+            .filter(dialect::is_among(
+                tx.backend(),
+                entity::job::Column::Id,
+                ids.iter().copied(),
+            ))
+            .rows_in(tx)
+            .await?;
+        for row in rows {
+            let status: JobStatus = row.get::<String>("status")?.parse()?;
+            found.insert(JobId::from_uuid(row.get("id")?), status);
         }
         for (job, Dependency { job: awaited, on_end }) in wanted() {
             match found.get(&awaited) {
@@ -227,15 +229,17 @@ impl InsertJobs {
             }
         }
         let mut known = HashMap::new();
-        for some in keys.chunks(500) {
-            let rows = entity::job::Entity::find()
-                .filter(entity::job::Column::IdempotencyKey.is_in(some.iter().map(|key| key.as_str())))
-                .all_in(tx)
-                .await?;
-            for row in rows {
-                if let Some(key) = row.idempotency_key.clone() {
-                    known.insert(key, record::job(row)?);
-                }
+        let rows = entity::job::Entity::find()
+            .filter(dialect::is_one_of(
+                tx.backend(),
+                entity::job::Column::IdempotencyKey,
+                keys.iter().map(|key| key.as_str()),
+            ))
+            .all_in(tx)
+            .await?;
+        for row in rows {
+            if let Some(key) = row.idempotency_key.clone() {
+                known.insert(key, record::job(row)?);
             }
         }
         Ok(known)

@@ -3,7 +3,7 @@
 use entity::job;
 use futures_util::future::BoxFuture;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::error::StoreError;
@@ -71,13 +71,17 @@ impl Operation for RenewLeases {
                     Expr::value(self.now.micros()),
                 )
                 .col_expr(entity::worker::Column::Online, Expr::value(true))
-                .filter(entity::worker::Column::Id.is_in(ids.iter().copied()))
+                .filter(dialect::is_among(
+                    tx.backend(),
+                    entity::worker::Column::Id,
+                    ids.iter().copied(),
+                ))
                 .run_in(tx)
                 .await?;
             let mut renew = job::Entity::update_many()
                 .col_expr(job::Column::LeaseUntil, Expr::value(self.lease_until.micros()))
                 .filter(dialect::is_running())
-                .filter(job::Column::WorkerId.is_in(ids));
+                .filter(dialect::is_among(tx.backend(), job::Column::WorkerId, ids));
             renew.query().returning_all();
             let held = renew
                 .rows_in(tx)

@@ -3,13 +3,14 @@
 use entity::{job, job_tag};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, DbBackend, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use uuid::Uuid;
 
 use super::error::StoreError;
 use super::read::Reader;
-use super::record;
+use super::{dialect, record};
 use crate::domain::{Job, JobFilter, JobId, NamePattern, TimeRange, Timestamp};
 
 /// By which moment jobs are ordered.
@@ -91,7 +92,7 @@ impl Reader {
         page: PageRequest<Keyset>,
     ) -> Result<JobPage, StoreError> {
         let descending = order.descending != page.from_end;
-        let mut query = job::Entity::find().filter(condition(filter));
+        let mut query = job::Entity::find().filter(condition(self.backend(), filter));
         if let Some(column) = order.field.column() {
             query = query.filter(column.is_not_null());
         }
@@ -152,7 +153,7 @@ impl Reader {
             return Ok(counted);
         }
         let rows = job::Entity::find()
-            .filter(condition(filter))
+            .filter(condition(self.backend(), filter))
             .count(&self.db)
             .await?;
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
@@ -176,12 +177,7 @@ impl Reader {
         let counts = self.status_counts(name).await?;
         Ok(Some(filter.statuses.as_ref().map_or_else(
             || counts.total(),
-            |statuses| {
-                let mut wanted = statuses.clone();
-                wanted.sort_unstable();
-                wanted.dedup();
-                wanted.into_iter().map(|status| counts.of(status)).sum()
-            },
+            |statuses| statuses.iter().map(|&status| counts.of(status)).sum(),
         )))
     }
 }
@@ -201,35 +197,32 @@ fn beyond(field: JobOrderField, place: Keyset, below: bool) -> SimpleExpr {
 }
 
 /// The filter as the database reads it: the same rules as [`JobFilter::matches`].
-pub(super) fn condition(filter: &JobFilter) -> Condition {
-    fn words<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<&'static str> {
-        all.iter().map(|&one| word(one)).collect()
-    }
+fn condition(backend: DbBackend, filter: &JobFilter) -> Condition {
     use job::Column as C;
     let mut all = Condition::all()
         .add_option(
             filter
                 .ids
                 .as_ref()
-                .map(|ids| C::Id.is_in(ids.iter().map(|id| id.uuid()))),
+                .map(|ids| dialect::is_among(backend, C::Id, ids.iter().map(|id| id.uuid()))),
         )
         .add_option(
             filter
                 .statuses
                 .as_ref()
-                .map(|all| C::Status.is_in(words(all, |status| status.as_str()))),
+                .map(|all| C::Status.is_in(all.iter().map(|status| status.as_str()))),
         )
         .add_option(
             filter
                 .kinds
                 .as_ref()
-                .map(|all| C::Kind.is_in(words(all, |kind| kind.as_str()))),
+                .map(|all| C::Kind.is_in(all.iter().map(|kind| kind.as_str()))),
         )
         .add_option(
             filter
                 .queues
                 .as_ref()
-                .map(|all| C::Queue.is_in(all.iter().map(String::as_str))),
+                .map(|all| dialect::is_one_of(backend, C::Queue, all.iter().map(String::as_str))),
         )
         .add_option(filter.worker.map(|worker| C::WorkerId.eq(worker.uuid())))
         .add_option(filter.parent.map(|parent| C::ParentId.eq(parent.uuid())))

@@ -1,5 +1,7 @@
 //! Reading logs: pages of lines, and ranges of bytes.
 
+use std::collections::BTreeSet;
+
 use entity::log_chunk::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
@@ -23,7 +25,7 @@ const CHUNKS_OF_LINES: u64 = 2;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFilter {
     /// Of these streams.
-    pub streams: Option<Vec<LogStream>>,
+    pub streams: Option<BTreeSet<LogStream>>,
     /// At least so grave.
     pub min_level: Option<LogLevel>,
     /// With this in the message, in any case.

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use entity::{attempt, job, job_dependency, worker};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use uuid::Uuid;
 
@@ -14,9 +16,6 @@ use super::cleanup::CleanupFilter;
 use super::error::StoreError;
 use super::{dialect, record};
 use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
-
-/// Ids in one statement; both databases bound the values it may have.
-const IDS_AT_ONCE: usize = 500;
 
 /// Asks the store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +26,15 @@ pub struct Reader {
 impl Reader {
     pub(super) const fn new(db: Bounded<DatabaseConnection>) -> Self {
         Self { db }
+    }
+
+    pub(super) fn backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+
+    /// That a column is one of these ids.
+    pub(super) fn among(&self, column: impl ColumnTrait, ids: impl IntoIterator<Item = Uuid>) -> Expr {
+        dialect::is_among(self.backend(), column, ids)
     }
 
     /// The job of this id.
@@ -49,15 +57,13 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn jobs(&self, ids: &[JobId]) -> Result<HashMap<JobId, Job>, StoreError> {
         let mut found = HashMap::with_capacity(ids.len());
-        for some in ids.chunks(IDS_AT_ONCE) {
-            let rows = job::Entity::find()
-                .filter(job::Column::Id.is_in(some.iter().map(|id| id.uuid())))
-                .all(&self.db)
-                .await?;
-            for row in rows {
-                let job = record::job(row)?;
-                found.insert(job.id, job);
-            }
+        let rows = job::Entity::find()
+            .filter(self.among(job::Column::Id, ids.iter().map(|id| id.uuid())))
+            .all(&self.db)
+            .await?;
+        for row in rows {
+            let job = record::job(row)?;
+            found.insert(job.id, job);
         }
         Ok(found)
     }
@@ -69,16 +75,14 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn earlier_attempts(&self, ids: &[JobId]) -> Result<HashMap<JobId, Vec<Attempt>>, StoreError> {
         let mut found: HashMap<JobId, Vec<Attempt>> = HashMap::new();
-        for some in ids.chunks(IDS_AT_ONCE) {
-            let rows = attempt::Entity::find()
-                .filter(attempt::Column::JobId.is_in(some.iter().map(|id| id.uuid())))
-                .order_by_asc(attempt::Column::Number)
-                .all(&self.db)
-                .await?;
-            for row in rows {
-                let job = JobId::from_uuid(row.job_id);
-                found.entry(job).or_default().push(record::attempt(row)?);
-            }
+        let rows = attempt::Entity::find()
+            .filter(self.among(attempt::Column::JobId, ids.iter().map(|id| id.uuid())))
+            .order_by_asc(attempt::Column::Number)
+            .all(&self.db)
+            .await?;
+        for row in rows {
+            let job = JobId::from_uuid(row.job_id);
+            found.entry(job).or_default().push(record::attempt(row)?);
         }
         Ok(found)
     }
@@ -107,14 +111,12 @@ impl Reader {
         silent_since: Timestamp,
     ) -> Result<HashMap<WorkerId, Worker>, StoreError> {
         let mut found = HashMap::with_capacity(ids.len());
-        for some in ids.chunks(IDS_AT_ONCE) {
-            let rows = worker::Entity::find()
-                .filter(worker::Column::Id.is_in(some.iter().map(|id| id.uuid())))
-                .all(&self.db)
-                .await?;
-            let workers = self.with_status(rows, silent_since).await?;
-            found.extend(workers.into_iter().map(|worker| (worker.id, worker)));
-        }
+        let rows = worker::Entity::find()
+            .filter(self.among(worker::Column::Id, ids.iter().map(|id| id.uuid())))
+            .all(&self.db)
+            .await?;
+        let workers = self.with_status(rows, silent_since).await?;
+        found.extend(workers.into_iter().map(|worker| (worker.id, worker)));
         Ok(found)
     }
 
@@ -140,23 +142,21 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn current_jobs(&self, ids: &[WorkerId]) -> Result<HashMap<WorkerId, Vec<JobId>>, StoreError> {
         let mut found: HashMap<WorkerId, Vec<JobId>> = HashMap::new();
-        for some in ids.chunks(IDS_AT_ONCE) {
-            let rows: Vec<(Uuid, Uuid)> = job::Entity::find()
-                .select_only()
-                .column(job::Column::WorkerId)
-                .column(job::Column::Id)
-                .filter(dialect::is_running())
-                .filter(job::Column::WorkerId.is_in(some.iter().map(|id| id.uuid())))
-                .order_by_asc(job::Column::Id)
-                .into_tuple()
-                .all(&self.db)
-                .await?;
-            for (worker, job) in rows {
-                found
-                    .entry(WorkerId::from_uuid(worker))
-                    .or_default()
-                    .push(JobId::from_uuid(job));
-            }
+        let rows: Vec<(Uuid, Uuid)> = job::Entity::find()
+            .select_only()
+            .column(job::Column::WorkerId)
+            .column(job::Column::Id)
+            .filter(dialect::is_running())
+            .filter(self.among(job::Column::WorkerId, ids.iter().map(|id| id.uuid())))
+            .order_by_asc(job::Column::Id)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        for (worker, job) in rows {
+            found
+                .entry(WorkerId::from_uuid(worker))
+                .or_default()
+                .push(JobId::from_uuid(job));
         }
         Ok(found)
     }
@@ -168,24 +168,22 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn child_counts(&self, parents: &[JobId]) -> Result<HashMap<JobId, StatusCounts>, StoreError> {
         let mut found: HashMap<JobId, StatusCounts> = HashMap::new();
-        for some in parents.chunks(IDS_AT_ONCE) {
-            let rows: Vec<(Uuid, String, i64)> = job::Entity::find()
-                .select_only()
-                .column(job::Column::ParentId)
-                .column(job::Column::Status)
-                .column_as(job::Column::Id.count(), "jobs")
-                .filter(job::Column::ParentId.is_in(some.iter().map(|id| id.uuid())))
-                .group_by(job::Column::ParentId)
-                .group_by(job::Column::Status)
-                .into_tuple()
-                .all(&self.db)
-                .await?;
-            for (parent, status, jobs) in rows {
-                found
-                    .entry(JobId::from_uuid(parent))
-                    .or_default()
-                    .add(status.parse()?, jobs);
-            }
+        let rows: Vec<(Uuid, String, i64)> = job::Entity::find()
+            .select_only()
+            .column(job::Column::ParentId)
+            .column(job::Column::Status)
+            .column_as(job::Column::Id.count(), "jobs")
+            .filter(self.among(job::Column::ParentId, parents.iter().map(|id| id.uuid())))
+            .group_by(job::Column::ParentId)
+            .group_by(job::Column::Status)
+            .into_tuple()
+            .all(&self.db)
+            .await?;
+        for (parent, status, jobs) in rows {
+            found
+                .entry(JobId::from_uuid(parent))
+                .or_default()
+                .add(status.parse()?, jobs);
         }
         Ok(found)
     }
@@ -197,7 +195,7 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn step_dependencies(&self, plan: JobId) -> Result<Vec<(String, Vec<String>)>, StoreError> {
         let statement = dialect::statement(
-            self.db.get_database_backend(),
+            self.backend(),
             "SELECT step.step_key AS step_key, awaited.step_key AS awaited_key
              FROM job AS step
              LEFT JOIN job_dependency ON job_dependency.job_id = step.id
@@ -240,20 +238,18 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn dependencies(&self, ids: &[JobId]) -> Result<HashMap<JobId, Vec<JobId>>, StoreError> {
         let mut found: HashMap<JobId, Vec<JobId>> = HashMap::new();
-        for some in ids.chunks(IDS_AT_ONCE) {
-            let rows = job_dependency::Entity::find()
-                .filter(job_dependency::Column::JobId.is_in(some.iter().map(|id| id.uuid())))
-                .filter(job_dependency::Column::OnEnd.eq(false))
-                .order_by_asc(job_dependency::Column::DependsOn)
-                .all(&self.db)
-                .await?;
-            for row in rows {
-                let awaited = JobId::from_uuid(row.depends_on);
-                found
-                    .entry(JobId::from_uuid(row.job_id))
-                    .or_default()
-                    .push(awaited);
-            }
+        let rows = job_dependency::Entity::find()
+            .filter(self.among(job_dependency::Column::JobId, ids.iter().map(|id| id.uuid())))
+            .filter(job_dependency::Column::OnEnd.eq(false))
+            .order_by_asc(job_dependency::Column::DependsOn)
+            .all(&self.db)
+            .await?;
+        for row in rows {
+            let awaited = JobId::from_uuid(row.depends_on);
+            found
+                .entry(JobId::from_uuid(row.job_id))
+                .or_default()
+                .push(awaited);
         }
         Ok(found)
     }
@@ -288,7 +284,7 @@ impl Reader {
     ///
     /// See [`Reader::job`].
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let backend = self.db.get_database_backend();
+        let backend = self.backend();
         let sql = format!(
             "SELECT MIN(run_at) AS due FROM job{} WHERE status = 'PENDING' AND wait IN ('SCHEDULED', 'BACKOFF')",
             dialect::indexed_by(backend, "job_due"),
@@ -305,7 +301,7 @@ impl Reader {
     ///
     /// See [`Reader::job`].
     pub async fn next_expiry(&self) -> Result<Option<Timestamp>, StoreError> {
-        let backend = self.db.get_database_backend();
+        let backend = self.backend();
         let sql = format!(
             "SELECT MIN(lease_until) AS until FROM job{} WHERE status = 'RUNNING'",
             dialect::indexed_by(backend, "job_lease"),
@@ -332,7 +328,7 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn ping(&self) -> Result<Duration, StoreError> {
         let started = Instant::now();
-        let statement = dialect::statement(self.db.get_database_backend(), "SELECT 1 AS one", []);
+        let statement = dialect::statement(self.backend(), "SELECT 1 AS one", []);
         self.db.query_one_raw(statement).await?;
         Ok(started.elapsed())
     }
@@ -343,10 +339,7 @@ impl Reader {
     ///
     /// See [`Reader::job`].
     pub async fn size_bytes(&self) -> Result<i64, StoreError> {
-        let row = self
-            .db
-            .query_one_raw(dialect::size_query(self.db.get_database_backend()))
-            .await?;
+        let row = self.db.query_one_raw(dialect::size_query(self.backend())).await?;
         Ok(row.map_or(Ok(0), |row| row.try_get("", "bytes"))?)
     }
 }

@@ -262,19 +262,22 @@ pub(super) async fn renew(
     now: Timestamp,
 ) -> Result<BTreeSet<JobId>, StoreError> {
     let mut held = BTreeSet::new();
-    for some in jobs.chunks(500) {
-        let until = now.after(lease).micros();
-        let sql = format!(
-            "UPDATE job SET lease_until = CASE WHEN {DEADLINE} < ? THEN {DEADLINE} ELSE ? END
-             WHERE id IN ({marks}) AND {HELD} RETURNING id",
-            marks = vec!["?"; some.len()].join(", "),
-        );
-        let mut values: Vec<sea_orm::Value> = vec![until.into(), until.into()];
-        values.extend(some.iter().map(|job| sea_orm::Value::from(job.uuid())));
-        values.extend([worker.uuid().into(), now.micros().into()]);
-        for row in tx.rows(tx.statement(&sql, values)).await? {
-            held.insert(JobId::from_uuid(row.get("id")?));
-        }
+    let until = now.after(lease).micros();
+    let sql = format!(
+        "UPDATE job SET lease_until = CASE WHEN {DEADLINE} < ? THEN {DEADLINE} ELSE ? END
+         WHERE id {among} AND {HELD} RETURNING id",
+        among = dialect::among_ids(tx.backend()),
+    );
+    let ids = dialect::id_list(jobs.iter().map(|job| job.uuid()));
+    let values = [
+        until.into(),
+        until.into(),
+        ids,
+        worker.uuid().into(),
+        now.micros().into(),
+    ];
+    for row in tx.rows(tx.statement(&sql, values)).await? {
+        held.insert(JobId::from_uuid(row.get("id")?));
     }
     Ok(held)
 }

@@ -124,7 +124,7 @@ impl Reader {
         let Some(row) = row.filter(|row| !row.internal) else {
             return Ok(false);
         };
-        let backend = self.db.get_database_backend();
+        let backend = self.backend();
         let (condition, values) = supported(backend, &row)?;
         let sql = format!(
             "SELECT 1 AS one FROM job{} WHERE status = 'PENDING' AND wait = 'QUEUED' AND {condition} LIMIT 1",
@@ -146,17 +146,18 @@ impl Reader {
         now: Timestamp,
     ) -> Result<Vec<JobId>, StoreError> {
         let mut held = Vec::with_capacity(jobs.len());
-        for some in jobs.chunks(500) {
-            let marks = vec!["?"; some.len()].join(", ");
-            let values = some.iter().map(|job| SqlValue::from(job.uuid()));
-            let statement = dialect::statement(
-                self.db.get_database_backend(),
-                &format!("SELECT id FROM job WHERE id IN ({marks}) AND {HELD}"),
-                values.chain([worker.uuid().into(), now.micros().into()]),
-            );
-            for row in self.db.query_all_raw(statement).await? {
-                held.push(JobId::from_uuid(row.try_get("", "id")?));
-            }
+        let backend = self.backend();
+        let ids = dialect::id_list(jobs.iter().map(|job| job.uuid()));
+        let statement = dialect::statement(
+            backend,
+            &format!(
+                "SELECT id FROM job WHERE id {} AND {HELD}",
+                dialect::among_ids(backend)
+            ),
+            [ids, worker.uuid().into(), now.micros().into()],
+        );
+        for row in self.db.query_all_raw(statement).await? {
+            held.push(JobId::from_uuid(row.try_get("", "id")?));
         }
         Ok(held)
     }

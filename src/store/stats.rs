@@ -112,7 +112,7 @@ impl Reader {
             .iter()
             .map(|&metric| metric.into())
             .chain(name.map(Into::into));
-        let statement = dialect::statement(self.db.get_database_backend(), &sql, values);
+        let statement = dialect::statement(self.backend(), &sql, values);
         let mut sums = Vec::new();
         for row in self.db.query_all_raw(statement).await? {
             sums.push((
@@ -190,7 +190,7 @@ impl Reader {
             let mut values: Vec<sea_orm::Value> = vec![metric::STATUS.into(), metric::STATUS.into()];
             values.extend(window.name.as_deref().map(Into::into));
             values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-            let statement = dialect::statement(self.db.get_database_backend(), &sql, values);
+            let statement = dialect::statement(self.backend(), &sql, values);
             for row in self.db.query_all_raw(statement).await? {
                 let bucket: i32 = row.try_get("", "bucket")?;
                 if let Some(&status) = usize::try_from(bucket)

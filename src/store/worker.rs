@@ -135,10 +135,12 @@ pub(super) async fn part(
     if workers.is_empty() || tx.backend() == DbBackend::Sqlite {
         return Ok((workers.to_vec(), Vec::new()));
     }
-    let marks = vec!["?"; workers.len()].join(", ");
-    let lock = dialect::for_share(tx.backend());
-    let sql = format!("SELECT id, node_id FROM worker WHERE id IN ({marks}){lock}");
-    let statement = tx.statement(&sql, workers.iter().map(|worker| worker.uuid().into()));
+    let (among, lock) = (dialect::among_ids(tx.backend()), dialect::for_share(tx.backend()));
+    let sql = format!("SELECT id, node_id FROM worker WHERE id {among}{lock}");
+    let statement = tx.statement(
+        &sql,
+        [dialect::id_list(workers.iter().map(|worker| worker.uuid()))],
+    );
     let mut taken = BTreeSet::new();
     for row in tx.rows(statement).await? {
         let owner: Option<Uuid> = row.get("node_id")?;
@@ -172,7 +174,11 @@ impl Operation for LeavePool {
                 .col_expr(worker::Column::Online, Expr::value(false))
                 .filter(
                     Condition::all()
-                        .add(worker::Column::Id.is_in(self.workers.iter().map(|id| id.uuid())))
+                        .add(dialect::is_among(
+                            tx.backend(),
+                            worker::Column::Id,
+                            self.workers.iter().map(|id| id.uuid()),
+                        ))
                         .add(worker::Column::NodeId.eq(self.node)),
                 )
                 .run_in(tx)

@@ -3,7 +3,7 @@
 use async_graphql::{ID, InputObject};
 
 use super::TagInput;
-use crate::domain::{self, JobId, NamePattern, TimeRange, WorkerId};
+use crate::domain::{self, JobId, MOST_TAGS, NamePattern, TimeRange, WorkerId};
 use crate::graphql::error::{ApiError, ApiResult};
 use crate::graphql::scalar::DateTime;
 use crate::graphql::words::{
@@ -46,7 +46,7 @@ impl JobFilter {
     /// The filter in the domain's words. An id that is none is told: a filter that silently matches nothing is hard
     /// to find in a listing, and a subscription would wait with it for ever.
     pub(in crate::graphql) fn into_domain(self) -> ApiResult<domain::JobFilter> {
-        fn converted<T, U: From<T>>(all: Option<Vec<T>>) -> Option<Vec<U>> {
+        fn converted<T, U: From<T>, C: FromIterator<U>>(all: Option<Vec<T>>) -> Option<C> {
             all.map(|all| all.into_iter().map(U::from).collect())
         }
         no_nul("name", &self.name)?;
@@ -57,6 +57,13 @@ impl JobFilter {
             "tags",
             self.tags.iter().flatten().flat_map(|tag| [&tag.key, &tag.value]),
         )?;
+        if let Some(tags) = self.tags.as_ref().filter(|tags| tags.len() > MOST_TAGS) {
+            let message = format!(
+                "`filter.tags` names {} labels; no job has more than {MOST_TAGS}.",
+                tags.len()
+            );
+            return Err(ApiError::limit(message));
+        }
         let ids = self
             .ids
             .map(|ids| ids.iter().map(|id| parsed("ids", id)).collect());
@@ -65,7 +72,7 @@ impl JobFilter {
             statuses: converted(self.statuses),
             kinds: converted(self.kinds),
             name: self.name.as_deref().map(NamePattern::parse),
-            queues: self.queues,
+            queues: converted(self.queues),
             worker: self
                 .worker_id
                 .map(|id| parsed::<WorkerId>("workerId", &id))

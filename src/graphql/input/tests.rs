@@ -208,11 +208,14 @@ fn a_filter_is_read_whole() {
     .into_domain()
     .unwrap();
     let moment = Timestamp::from_millis(1_768_386_600_000);
-    assert_eq!(filter.ids, Some(vec![job.parse().unwrap()]));
-    assert_eq!(filter.statuses, Some(vec![JobStatus::Failed, JobStatus::Timeout]));
-    assert_eq!(filter.kinds, Some(vec![crate::domain::JobKind::AwsCli]));
+    assert_eq!(filter.ids, Some([job.parse().unwrap()].into()));
+    assert_eq!(
+        filter.statuses,
+        Some([JobStatus::Failed, JobStatus::Timeout].into())
+    );
+    assert_eq!(filter.kinds, Some([crate::domain::JobKind::AwsCli].into()));
     assert_eq!(filter.name, Some(NamePattern::Prefix("tools/".to_owned())));
-    assert_eq!(filter.queues, Some(vec!["q".to_owned()]));
+    assert_eq!(filter.queues, Some(["q".to_owned()].into()));
     assert_eq!(filter.worker, Some(worker.parse().unwrap()));
     assert_eq!(filter.parent, Some(job.parse().unwrap()));
     assert_eq!(filter.top_level, Some(false));

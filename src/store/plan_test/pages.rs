@@ -14,7 +14,7 @@ async fn no_page_reads_the_history() {
         let filters = [
             JobFilter::default(),
             JobFilter {
-                statuses: Some(vec![JobStatus::Completed]),
+                statuses: Some([JobStatus::Completed].into()),
                 ..JobFilter::default()
             },
             JobFilter {

@@ -26,16 +26,13 @@ pub use stop::SweepPlans;
 pub(super) use stop::{Stop, stop_steps, time_out};
 
 use super::error::StoreError;
-use super::record;
 use super::transaction::SelectInTx;
 use super::tx::Tx;
+use super::{dialect, record};
 use crate::domain::{Fault, FaultCode, Job, JobId, JobKind, JobStatus, Step};
 use progress::{advance, end, running};
 use start::{admit, make_ready};
-use stop::{cancel_dependents, marks};
-
-/// Ids in one statement; both databases bound the values it may have. A power of two: see [`padded`].
-const IDS_AT_ONCE: usize = 512;
+use stop::cancel_dependents;
 
 /// The kinds whose jobs run nothing themselves, for a statement.
 pub(super) const HAVE_STEPS: &str = "('PLAN', 'PIPELINE')";
@@ -90,14 +87,6 @@ impl Ended {
     }
 }
 
-/// The ids, the last of them again and again up to a power of two. Each end of a job asks this question, and connections
-/// keep a bounded number of statements ready: a text for each number of ids would push out all others.
-fn padded(ids: &[Uuid]) -> impl Iterator<Item = Uuid> {
-    let last = ids.last().copied();
-    let missing = ids.len().next_power_of_two() - ids.len();
-    ids.iter().copied().chain(last.into_iter().cycle().take(missing))
-}
-
 fn label(key: Option<&str>, name: &str) -> String {
     key.map_or_else(|| format!("`{name}`"), |key| format!("step `{key}`"))
 }
@@ -140,28 +129,27 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
     let by_id: HashMap<Uuid, &Ended> = ended.iter().map(|job| (job.id.uuid(), job)).collect();
     let mut released: BTreeMap<Uuid, i32> = BTreeMap::new();
     let mut failed: BTreeSet<Uuid> = BTreeSet::new();
-    let ids: Vec<Uuid> = by_id.keys().copied().collect();
-    for some in ids.chunks(IDS_AT_ONCE) {
-        // SQLite joins in the order in which CROSS names them, and would begin with all PENDING jobs otherwise.
-        let sql = format!(
-            "SELECT job_dependency.* FROM job_dependency CROSS JOIN job
-             WHERE depends_on IN ({}) AND job.id = job_id AND job.status = 'PENDING'",
-            marks(some.len().next_power_of_two()),
-        );
-        let statement = tx.statement(&sql, padded(some).map(Into::into));
-        for row in tx.rows(statement).await? {
-            let row = row.model::<job_dependency::Model>()?;
-            let awaited = by_id[&row.depends_on];
-            if row.on_end || awaited.status == JobStatus::Completed {
-                *released.entry(row.job_id).or_default() += 1;
-            } else if !awaited.cascaded && !by_id.contains_key(&row.job_id) {
-                failed.insert(row.depends_on);
-            }
+    // No join: both databases would begin it with all PENDING jobs, and a long queue be walked at each end.
+    let sql = format!(
+        "SELECT *, (SELECT status FROM job WHERE id = job_id) AS status FROM job_dependency WHERE depends_on {}",
+        dialect::among_ids(tx.backend()),
+    );
+    let statement = tx.statement(&sql, [dialect::id_list(by_id.keys().copied())]);
+    for row in tx.rows(statement).await? {
+        if row.get::<Option<String>>("status")?.as_deref() != Some(JobStatus::Pending.as_str()) {
+            continue;
+        }
+        let row = row.model::<job_dependency::Model>()?;
+        let awaited = by_id[&row.depends_on];
+        if row.on_end || awaited.status == JobStatus::Completed {
+            *released.entry(row.job_id).or_default() += 1;
+        } else if !awaited.cascaded && !by_id.contains_key(&row.job_id) {
+            failed.insert(row.depends_on);
         }
     }
     let failed: Vec<&Ended> = failed.iter().map(|id| by_id[id]).collect();
-    for some in failed.chunks(IDS_AT_ONCE) {
-        cancel_dependents(tx, some).await?;
+    if !failed.is_empty() {
+        cancel_dependents(tx, &failed).await?;
     }
     let mut opened: BTreeSet<JobId> = BTreeSet::new();
     for (id, by) in released {

@@ -25,17 +25,17 @@ pub(super) async fn cancel_dependents(tx: &mut Tx, failed: &[&Ended]) -> Result<
     };
     let fault = Fault::new(FaultCode::DependencyFailed, message);
     let picked = format!(
-        "SELECT job_id FROM job_dependency WHERE depends_on IN ({}) AND NOT on_end
+        "SELECT job_id FROM job_dependency WHERE depends_on {} AND NOT on_end
          UNION
          SELECT job_dependency.job_id FROM picked
          JOIN job_dependency ON job_dependency.depends_on = picked.id AND NOT job_dependency.on_end",
-        marks(failed.len()),
+        dialect::among_ids(tx.backend()),
     );
     if let Some(hint) = dialect::walk_by_indexes(tx.backend()) {
         tx.batch(hint).await?;
     }
-    let ids: Vec<SqlValue> = failed.iter().map(|job| job.id.uuid().into()).collect();
-    cancel_pending(tx, &picked, ids, &fault, &Stop::default(), true).await
+    let ids = dialect::id_list(failed.iter().map(|job| job.id.uuid()));
+    cancel_pending(tx, &picked, vec![ids], &fault, &Stop::default(), true).await
 }
 
 /// Who asked for steps to stop, and how.
@@ -204,8 +204,4 @@ impl Operation for SweepPlans {
             Ok(())
         })
     }
-}
-
-pub(super) fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }

@@ -167,11 +167,30 @@ fn fragment_chain(rng: &mut Rng) -> Value {
 
 fn long_list(rng: &mut Rng) -> Value {
     let ids = vec!["x"; many(rng, 100_000)];
-    match rng.u8(..3) {
+    match rng.u8(..5) {
         0 => {
             json!({ "query": "query($ids:[ID!]){jobs(filter:{ids:$ids}){nodes{id}}}", "variables": { "ids": ids } })
         }
-        1 => query(format!(
+        // Good values, of which the database is asked for all.
+        1 => {
+            let ids: Vec<String> = (0..ids.len().min(50_000))
+                .map(|_| format!("01980000-0000-7000-8000-{:012x}", rng.u64(..1 << 48)))
+                .collect();
+            json!({ "query": "query($ids:[ID!]){jobs(filter:{ids:$ids}){totalCount nodes{id}}}", "variables": { "ids": ids } })
+        }
+        2 => {
+            let all: Vec<String> = ids.iter().map(|_| format!("q{}", rng.u16(..))).collect();
+            let tags: Vec<Value> = all
+                .iter()
+                .take(rng.usize(..100))
+                .map(|tag| json!({ "key": tag, "value": tag }))
+                .collect();
+            json!({
+                "query": "query($q:[String!],$t:[TagInput!]){jobs(filter:{queues:$q,tags:$t}){totalCount nodes{id}}}",
+                "variables": { "q": all, "t": tags },
+            })
+        }
+        3 => query(format!(
             "{{jobs(filter:{{statuses:[{}]}}){{nodes{{id}}}}}}",
             "FAILED ".repeat(ids.len())
         )),

@@ -1,5 +1,6 @@
 //! Reading events: after a place, of some jobs, of some types.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use runql::domain::{EventSeq, JobEvent, JobEventType, JobStatus};
@@ -32,7 +33,7 @@ async fn populate(node: &Node) -> Vec<JobEvent> {
 async fn pages_after_a_place(db: TestDb) {
     let node = db.node().await;
     let all = populate(&node).await;
-    let some: Vec<_> = all[..5].iter().map(|event| event.job).collect();
+    let some: BTreeSet<_> = all[..5].iter().map(|event| event.job).collect();
     let filters = [
         EventFilter::default(),
         EventFilter {
@@ -41,19 +42,19 @@ async fn pages_after_a_place(db: TestDb) {
         },
         EventFilter {
             jobs: None,
-            types: Some(vec![JobEventType::Failed, JobEventType::Created]),
+            types: Some([JobEventType::Failed, JobEventType::Created].into()),
         },
         EventFilter {
             jobs: Some(some),
-            types: Some(vec![JobEventType::Started]),
+            types: Some([JobEventType::Started].into()),
         },
         EventFilter {
-            jobs: Some(Vec::new()),
+            jobs: Some(BTreeSet::new()),
             types: None,
         },
         EventFilter {
             jobs: None,
-            types: Some(Vec::new()),
+            types: Some(BTreeSet::new()),
         },
     ];
     for filter in filters {

@@ -246,13 +246,13 @@ fn random_filter(dice: &mut fastrand::Rng, known: &[Known]) -> JobFilter {
             0 => {
                 let mut ids = some_of(dice, &known.iter().map(|(job, _)| job.id).collect::<Vec<_>>());
                 ids.push(new_job(0).id);
-                filter.ids = Some(ids);
+                filter.ids = Some(ids.into_iter().collect());
             }
-            1 | 2 => filter.statuses = Some(some_of(dice, JobStatus::ALL)),
-            3 => filter.kinds = Some(vec![*pick(dice, &[JobKind::Shell, JobKind::Exec, JobKind::Plan])]),
+            1 | 2 => filter.statuses = Some(some_of(dice, JobStatus::ALL).into_iter().collect()),
+            3 => filter.kinds = Some([*pick(dice, &[JobKind::Shell, JobKind::Exec, JobKind::Plan])].into()),
             4 => filter.name = Some(NamePattern::Exact(job.name.clone())),
             5 => filter.name = Some(NamePattern::parse(PATTERNS[dice.usize(..PATTERNS.len())])),
-            6 => filter.queues = Some(vec![job.queue.clone()]),
+            6 => filter.queues = Some([job.queue.clone()].into()),
             7 => filter.worker = job.worker,
             8 => filter.parent = job.parent,
             9 => filter.top_level = Some(dice.bool()),

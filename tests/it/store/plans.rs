@@ -15,7 +15,10 @@ use crate::support::db::{TestDb, sql};
 use crate::support::on_postgres;
 use crate::support::wait::until;
 
-on_postgres!(no_hot_statement_reads_the_history);
+on_postgres!(
+    no_hot_statement_reads_the_history,
+    no_end_of_a_job_reads_the_queue
+);
 
 const HISTORY: &str = "
     INSERT INTO job (id, kind, name, command, status, queue, priority, attempt, max_attempts, backoff_ms, timeout_ms,
@@ -136,4 +139,36 @@ async fn no_hot_statement_reads_the_history(db: TestDb) {
     probe.close().await.unwrap();
     alone(&raw).await;
     assert!(whole_reads(&raw, "job").await > before.0);
+}
+
+/// Rows of jobs that were read, and looks for who waits for a job.
+async fn reads(raw: &DatabaseConnection) -> i64 {
+    let query = "SELECT CAST(SUM(CASE relname WHEN 'job' THEN seq_tup_read + idx_tup_fetch ELSE idx_scan + seq_tup_read END)
+        AS BIGINT) AS n FROM pg_stat_user_tables WHERE relname IN ('job', 'job_dependency')";
+    let row = raw.query_one_raw(sql(raw, query)).await.unwrap().unwrap();
+    row.try_get("", "n").unwrap()
+}
+
+async fn no_end_of_a_job_reads_the_queue(db: TestDb) {
+    const QUEUE: i64 = 5_000;
+    let node = db.node().await;
+    insert(&node, (0..QUEUE).map(new_job).collect()).await;
+    node.close().await;
+    let raw = db.raw().await;
+    alone(&raw).await;
+    let before = reads(&raw).await;
+    let node = db.node().await;
+    for _ in 0..8 {
+        for job in claim(&node, 3, 10).await {
+            let _ = end(&node, &Arc::new(job), JobStatus::Completed, 20).await;
+        }
+    }
+    node.close().await;
+    alone(&raw).await;
+    let read = reads(&raw).await - before;
+    assert!(
+        read < QUEUE,
+        "{read} rows were read for 24 ends beside {QUEUE} jobs"
+    );
+    assert!(read > 24, "the counters do count: {read}");
 }
