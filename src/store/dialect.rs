@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 /// The lock under which one node at a time numbers its events and keeps the counters. Any constant would do; this
 /// one is "runql" in ASCII.
-const COMMIT_ORDER_LOCK: i64 = 0x72_75_6e_71_6c;
+pub(super) const COMMIT_ORDER_LOCK: i64 = 0x72_75_6e_71_6c;
+
+/// The statement that takes it: see [`commit_order_lock`].
+pub(super) const COMMIT_ORDER: &str = "SELECT pg_advisory_xact_lock(?)";
 
 /// A statement written with `?` for each value, in the database's own form.
 pub(super) fn statement(backend: DbBackend, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -102,13 +105,7 @@ pub(super) fn pattern_value(backend: DbBackend, pattern: &str) -> String {
 /// in their order: a sequence alone hands them out before the commit, and a listener that has seen 8 would miss a 7
 /// that commits later. It also orders the writes of counters, which could deadlock otherwise.
 pub(super) fn commit_order_lock(backend: DbBackend) -> Option<Statement> {
-    (backend == DbBackend::Postgres).then(|| {
-        statement(
-            backend,
-            "SELECT pg_advisory_xact_lock(?)",
-            [COMMIT_ORDER_LOCK.into()],
-        )
-    })
+    (backend == DbBackend::Postgres).then(|| statement(backend, COMMIT_ORDER, [COMMIT_ORDER_LOCK.into()]))
 }
 
 /// Makes Postgres walk from row to row by indexes for the rest of the transaction: it expects the tables to be as small

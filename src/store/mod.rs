@@ -25,6 +25,7 @@
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
 //! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
 
+mod at_once;
 mod audit;
 mod backup;
 mod bounded;

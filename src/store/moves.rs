@@ -43,52 +43,47 @@ impl Operation for ClaimJobs {
 
 impl ClaimJobs {
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<Job>, StoreError> {
-        // What is held in the name of a worker that is another node's by now would be renewed there and run here.
-        let (workers, _) = worker::part(tx, &self.workers).await?;
-        if workers.is_empty() {
-            return Ok(Vec::new());
-        }
         tx.flush_jobs().await?;
-        let uuid = dialect::uuid_type(tx.backend());
-        let cases: Vec<String> = (1..=workers.len())
-            .map(|n| format!("WHEN {n} THEN CAST(? AS {uuid})"))
-            .collect();
+        let (mine, mut values) = worker::mine(tx, &self.workers);
         let sql = claim_sql(
             tx.backend(),
-            dialect::indexed_by(tx.backend(), "job_claim").as_str(),
+            &format!("mine AS MATERIALIZED ({mine}),"),
+            &dialect::indexed_by(tx.backend(), "job_claim"),
             "route IS NULL",
+            "(SELECT COUNT(*) FROM mine)",
             "?",
-            &format!("CASE pick_number {} END", cases.join(" ")),
+            "(SELECT mine_id FROM mine WHERE mine_number = pick_number)",
         );
         let now = SqlValue::from(self.now.micros());
-        let limit = i64::try_from(workers.len()).unwrap_or(i64::MAX);
-        let mut values = vec![limit.into(), now.clone(), now, self.lease_until.micros().into()];
-        values.extend(workers.iter().map(|worker| SqlValue::from(worker.uuid())));
+        values.extend([now.clone(), now, self.lease_until.micros().into()]);
         let statement = tx.statement(&sql, values);
         claimed(tx, statement, self.now).await
     }
 }
 
-/// The statement that takes the next jobs of those that `condition` names. Its values, in this order: those of the
-/// condition, how many at most, the moment twice, those of `lease`, those of `worker`.
+/// The statement that takes the next jobs of those that `condition` names. Its values, in this order: those of `before`,
+/// which is what comes first with a comma, those of the condition, of `limit`, the moment twice, those of `lease`, those of
+/// `worker`.
 ///
 /// The rows are locked, or this is the only writer: they are still PENDING when they are written. Materialized, since
 /// a plan that ran the choice twice would take other rows the second time.
 pub(super) fn claim_sql(
     backend: DbBackend,
+    before: &str,
     index: &str,
     condition: &str,
+    limit: &str,
     lease: &str,
     worker: &str,
 ) -> String {
     let columns: Vec<String> = job::Column::iter().map(|column| column.to_string()).collect();
     format!(
-        "WITH pick AS MATERIALIZED (
+        "WITH {before} pick AS MATERIALIZED (
             SELECT pick_id, row_number() OVER (ORDER BY pick_priority DESC, pick_id) AS pick_number
             FROM (
                 SELECT id AS pick_id, priority AS pick_priority FROM job{index}
                 WHERE status = 'PENDING' AND wait = 'QUEUED' AND {condition}
-                ORDER BY priority DESC, id LIMIT ?{lock}
+                ORDER BY priority DESC, id LIMIT {limit}{lock}
             ) AS next
          )
          UPDATE job SET status = 'RUNNING', wait = NULL, attempt = attempt + 1, started_at = ?, updated_at = ?,

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use sea_orm::sqlx::Executor as _;
 use sea_orm::sqlx::postgres::PgListener;
-use sea_orm::{DbBackend, SqlxError, Statement};
+use sea_orm::{SqlxError, Value};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::connect::{Backend, Store};
-use super::dialect;
 use crate::domain::{Changes, EventSeq, JobId};
 
 const CHANNEL: &str = "runql";
@@ -51,14 +50,24 @@ struct Payload {
     more: bool,
 }
 
-/// The statement that tells the other nodes of a commit, sent when the transaction commits.
-pub(super) fn notify(backend: DbBackend, node: Uuid, committed: &Changes) -> Option<Statement> {
-    if backend != DbBackend::Postgres || committed.is_empty() {
+/// What follows the columns of a SELECT that has the number of the last event as `seq`: the other nodes are told when the
+/// transaction commits. Its values are [`values`].
+pub(super) const WITH_LAST_EVENT: &str =
+    ", pg_notify(?, CAST(? AS TEXT) || ',\"last_event\":' || COALESCE(CAST(seq AS TEXT), 'null') || '}')";
+
+/// The values of [`WITH_LAST_EVENT`].
+pub(super) fn values(hint: String) -> [Value; 2] {
+    [CHANNEL.into(), hint.into()]
+}
+
+/// What tells the other nodes of a commit, but for its last event and the end; none where nothing is to be told.
+pub(super) fn hint(node: Uuid, committed: &Changes) -> Option<String> {
+    if committed.is_empty() {
         return None;
     }
     let payload = Payload {
         node,
-        last_event: committed.last_event.map(|seq| seq.0),
+        last_event: None,
         jobs: committed.jobs.iter().copied().take(IDS_PER_PAYLOAD).collect(),
         logs: committed.logs.iter().copied().take(IDS_PER_PAYLOAD).collect(),
         cancels: committed.cancels.iter().copied().take(IDS_PER_PAYLOAD).collect(),
@@ -69,11 +78,7 @@ pub(super) fn notify(backend: DbBackend, node: Uuid, committed: &Changes) -> Opt
             .any(|ids| ids.len() > IDS_PER_PAYLOAD),
     };
     let text = serde_json::to_string(&payload).ok()?;
-    Some(dialect::statement(
-        backend,
-        "SELECT pg_notify(?, ?)",
-        [CHANNEL.into(), text.into()],
-    ))
+    text.strip_suffix('}').map(ToOwned::to_owned)
 }
 
 /// Listens for what other nodes commit, until `stop`. A connection that was lost is opened again; since hints were

@@ -71,8 +71,10 @@ impl ClaimTasks {
         let now = SqlValue::from(self.now.micros());
         let sql = claim_sql(
             tx.backend(),
+            "",
             &dialect::indexed_by(tx.backend(), "job_route"),
             &condition,
+            "?",
             "CASE WHEN timeout_ms * 1000 < ? THEN ? + timeout_ms * 1000 ELSE ? END",
             &format!("CAST(? AS {})", dialect::uuid_type(tx.backend())),
         );

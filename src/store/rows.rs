@@ -17,6 +17,11 @@ use super::tx::Tx;
 /// Rows with bytes in one statement.
 const ROWS_OF_BYTES: usize = 64;
 
+/// Rows of a table, and bytes, that go into one statement with other tables' rows. It is run under the lock that orders
+/// commits, which other nodes wait for.
+const FEW: usize = 64;
+const FEW_BYTES: usize = 32 * 1024;
+
 /// Rows that are to be inserted into one table.
 #[derive(Debug)]
 pub(super) struct Rows {
@@ -82,14 +87,29 @@ impl Rows {
                     .await?;
             }
         } else {
-            let (sql, rows) = self.into_one(end)?;
+            let (sql, rows) = self.into_one("", end)?;
             tx.execute(tx.statement(&sql, [rows])).await?;
         }
         Ok(None)
     }
 
-    /// The statement for Postgres, and its one value.
-    pub(super) fn into_one(self, end: &str) -> Result<(String, Value), StoreError> {
+    /// Whether it is worth while to write them together with other tables' rows.
+    pub(super) fn are_few(&self) -> bool {
+        let length = |value: &Value| match value {
+            Value::String(Some(text)) => text.len(),
+            // Bytes are twice as long in JSON.
+            Value::Bytes(Some(bytes)) => bytes.len() * 2,
+            _ => 8,
+        };
+        self.rows.len() <= FEW && self.rows.iter().flatten().map(length).sum::<usize>() <= FEW_BYTES
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The statement for Postgres, and its one value. `before` is what the statement reads first, with a comma.
+    pub(super) fn into_one(self, before: &str, end: &str) -> Result<(String, Value), StoreError> {
         let names = self.names();
         let kinds: Vec<String> = self
             .columns
@@ -99,7 +119,7 @@ impl Rows {
         // In their order, since some get numbers.
         let sql = format!(
             "INSERT INTO {table} ({names}) SELECT {names}
-             FROM ROWS FROM (json_to_recordset(CAST(? AS json)) AS ({kinds})) WITH ORDINALITY
+             FROM {before}ROWS FROM (json_to_recordset(CAST(? AS json)) AS ({kinds})) WITH ORDINALITY
              ORDER BY ordinality{end}",
             table = self.table,
             kinds = kinds.join(", "),
@@ -138,6 +158,7 @@ fn json(column: &Column, value: Value) -> Result<Json, StoreError> {
         Value::BigInt(value) => value.into(),
         Value::String(value) => value.into(),
         Value::Uuid(value) => value.map(|id| id.to_string()).into(),
+        Value::Bytes(value) => value.map(|bytes| hex(&bytes)).into(),
         _ => {
             return Err(StoreError::Unreadable(format!(
                 "{} has no form in JSON",
@@ -145,4 +166,14 @@ fn json(column: &Column, value: Value) -> Result<Json, StoreError> {
             )));
         }
     })
+}
+
+/// Bytes as Postgres reads them from a text.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]));
+    "\\x".chars().chain(digits).collect()
 }

@@ -13,6 +13,7 @@ use sea_orm::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::at_once::AtOnce;
 use super::error::StoreError;
 use super::rows::Rows;
 use super::steps::{self, Ended};
@@ -26,6 +27,10 @@ use crate::failpoint::failpoint;
 /// A counter that is there already is added to.
 const ADD_TO_COUNTER: &str =
     " ON CONFLICT (name, metric, bucket) DO UPDATE SET value = stat.value + excluded.value";
+
+/// A piece of a log that is there already came with a commit whose answer was lost: who wrote it could not know, and writes
+/// it again.
+const KNOWN_CHUNK: &str = " ON CONFLICT (job_id, attempt, first_line) DO NOTHING";
 
 /// An event that gets its number at the end of the transaction.
 pub(super) struct NewEvent {
@@ -301,12 +306,10 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them. A piece that is there
-    /// already came with a commit whose answer was lost: who wrote it could not know, and writes it again.
+    /// Writes the pieces of logs gathered so far, for an operation that adds to one of them.
     pub(super) async fn flush_chunks(&mut self) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.new_chunks);
-        let known = " ON CONFLICT (job_id, attempt, first_line) DO NOTHING";
-        self.insert(rows, known).await
+        self.insert(rows, KNOWN_CHUNK).await
     }
 
     /// Commits what was flushed.
@@ -320,33 +323,86 @@ impl Tx {
 
     /// Writes what was gathered: the last before the commit.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
-        self.flush_rows().await?;
-        if let Some(hint) = notify::notify(self.backend, self.node, &self.committed) {
-            self.execute(hint).await?;
-        }
-        Ok(())
-    }
-
-    async fn flush_rows(&mut self) -> Result<(), StoreError> {
-        self.flush_jobs().await?;
         if !(self.ended.is_empty() && self.steps_started.is_empty()) {
+            self.flush_jobs().await?;
             self.order().await?;
             steps::settle(self).await?;
             failpoint!("plan.settled");
         }
+        self.counters.retain(|_, by| *by != 0);
+        self.committed.workers |= !self.worker_tasks.is_empty();
+        let last = if self.backend == DbBackend::Postgres {
+            self.flush_at_once().await?
+        } else {
+            self.flush_by_table().await?
+        };
+        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
+        Ok(())
+    }
+
+    /// Writes all that is left by one statement, but for what is much. Gives the number of the last event.
+    async fn flush_at_once(&mut self) -> Result<Option<i64>, StoreError> {
+        let mut at_once = AtOnce::default();
+        let mut left = Vec::new();
+        left.extend(gathered("jobs", &mut self.new_jobs, "")?);
+        left.extend(gathered("tags", &mut self.new_tags, "")?);
+        left.extend(gathered("dependencies", &mut self.new_dependencies, "")?);
+        left.extend(gathered("plans", &mut self.new_plans, "")?);
+        left.extend(gathered("logged", &mut self.new_chunks, KNOWN_CHUNK)?);
+        left.extend(gathered("audited", &mut self.new_audit, "")?);
+        for (name, rows, end) in left {
+            if rows.are_few() {
+                at_once.insert(name, rows, end)?;
+            } else {
+                rows.insert(self, end).await?;
+            }
+        }
+        let counters = self.counter_rows()?;
+        let events = self.event_rows()?;
+        let tasks = std::mem::take(&mut self.worker_tasks);
+        if !(self.ordered || counters.is_empty() && events.is_empty() && tasks.is_empty()) {
+            at_once.lock();
+            self.ordered = true;
+        }
+        if !counters.is_empty() {
+            at_once.count(counters, ADD_TO_COUNTER)?;
+        }
+        if !tasks.is_empty() {
+            let tasks: serde_json::Value = tasks
+                .iter()
+                .map(|(worker, (completed, failed))| json!({ "worker": worker.uuid(), "completed": completed, "failed": failed }))
+                .collect();
+            at_once.work(tasks.to_string().into());
+        }
+        if !events.is_empty() {
+            at_once.tell(events)?;
+        }
+        let Some(statement) = at_once.statement(notify::hint(self.node, &self.committed)) else {
+            return Ok(None);
+        };
+        let row = self.row(statement).await?;
+        Ok(row.map_or(Ok(None), |row| row.get("seq"))?)
+    }
+
+    /// Writes all that is left, a statement for each row. Gives the number of the last event.
+    async fn flush_by_table(&mut self) -> Result<Option<i64>, StoreError> {
+        self.flush_jobs().await?;
         self.flush_chunks().await?;
         let rows = std::mem::take(&mut self.new_audit);
         self.insert(rows, "").await?;
-        self.counters.retain(|_, by| *by != 0);
-        if self.events.is_empty() && self.counters.is_empty() && self.worker_tasks.is_empty() {
-            return Ok(());
-        }
-        self.order().await?;
-        self.flush_last().await
+        self.counter_rows()?.insert(self, ADD_TO_COUNTER).await?;
+        let tasks = std::mem::take(&mut self.worker_tasks).into_iter();
+        let tasks = tasks
+            .map(|(worker, (completed, failed))| vec![completed.into(), failed.into(), worker.uuid().into()]);
+        self.each(
+            "UPDATE worker SET tasks_completed = tasks_completed + ?, tasks_failed = tasks_failed + ? WHERE id = ?",
+            tasks.collect(),
+        )
+        .await?;
+        self.event_rows()?.insert(self, "").await
     }
 
-    /// Writes what is written under the lock that orders commits: as briefly as can be.
-    async fn flush_last(&mut self) -> Result<(), StoreError> {
+    fn counter_rows(&mut self) -> Result<Rows, StoreError> {
         let counters = std::mem::take(&mut self.counters).into_iter();
         let counters = counters.map(|((name, metric, bucket), value)| stat::ActiveModel {
             name: Set(name),
@@ -354,45 +410,25 @@ impl Tx {
             bucket: Set(bucket),
             value: Set(value),
         });
-        let counters = Rows::of(counters.collect(), None)?;
-        let events = std::mem::take(&mut self.events).into_iter().map(event_row);
-        let events = Rows::of(events.collect(), Some(job_event::Column::Seq))?;
-        let tasks = std::mem::take(&mut self.worker_tasks);
-        self.committed.workers |= !tasks.is_empty();
-        let last: Option<i64> = if self.backend == DbBackend::Postgres {
-            let (count, counters) = counters.into_one(ADD_TO_COUNTER)?;
-            let (tell, events) = events.into_one(" RETURNING seq")?;
-            let sql = format!(
-                "WITH counted AS ({count}), worked AS (
-                    UPDATE worker SET tasks_completed = tasks_completed + completed, tasks_failed = tasks_failed + failed
-                    FROM json_to_recordset(CAST(? AS json)) AS task(worker uuid, completed bigint, failed bigint)
-                    WHERE id = worker), told AS ({tell})
-                 SELECT MAX(seq) AS seq FROM told"
-            );
-            let tasks: Vec<_> = tasks
-                .iter()
-                .map(|(worker, (completed, failed))| json!({ "worker": worker.uuid(), "completed": completed, "failed": failed }))
-                .collect();
-            let tasks = serde_json::Value::from(tasks).to_string();
-            let row = self
-                .row(self.statement(&sql, [counters, tasks.into(), events]))
-                .await?;
-            row.map_or(Ok(None), |row| row.get("seq"))?
-        } else {
-            counters.insert(self, ADD_TO_COUNTER).await?;
-            let tasks = tasks.into_iter().map(|(worker, (completed, failed))| {
-                vec![completed.into(), failed.into(), worker.uuid().into()]
-            });
-            self.each(
-                "UPDATE worker SET tasks_completed = tasks_completed + ?, tasks_failed = tasks_failed + ? WHERE id = ?",
-                tasks.collect(),
-            )
-            .await?;
-            events.insert(self, "").await?
-        };
-        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
-        Ok(())
+        Rows::of(counters.collect(), None)
     }
+
+    fn event_rows(&mut self) -> Result<Rows, StoreError> {
+        let events = std::mem::take(&mut self.events).into_iter().map(event_row);
+        Rows::of(events.collect(), Some(job_event::Column::Seq))
+    }
+}
+
+/// What was gathered for a table, if anything was, with a name for it and the end of its statement.
+fn gathered<A: ActiveModelTrait>(
+    name: &'static str,
+    rows: &mut Vec<A>,
+    end: &'static str,
+) -> Result<Option<(&'static str, Rows, &'static str)>, StoreError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((name, Rows::of(std::mem::take(rows), None)?, end)))
 }
 
 /// Where a commit failed decides what may be done about it.

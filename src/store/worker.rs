@@ -151,6 +151,25 @@ pub(super) async fn part(
     Ok(workers.iter().partition(|worker| !taken.contains(worker)))
 }
 
+/// A SELECT of those of these workers that are still this node's, each with a number from 1, and its values: see [`part`].
+/// What is held in the name of one that is another node's by now would be renewed there and run here.
+pub(super) fn mine(tx: &Tx, workers: &[WorkerId]) -> (String, Vec<sea_orm::Value>) {
+    let ids = dialect::id_list(workers.iter().map(|worker| worker.uuid()));
+    if tx.backend() == DbBackend::Sqlite {
+        let all = "SELECT unhex(value, '-') AS mine_id, key + 1 AS mine_number FROM json_each(?)";
+        return (all.to_owned(), vec![ids]);
+    }
+    let sql = format!(
+        "SELECT wanted.id AS mine_id, row_number() OVER () AS mine_number
+         FROM (SELECT CAST(json_array_elements_text(CAST(? AS json)) AS uuid) AS id) AS wanted
+         LEFT JOIN (SELECT id, node_id FROM worker WHERE id {}{}) AS stored ON stored.id = wanted.id
+         WHERE node_id IS NULL OR node_id = ?",
+        dialect::among_ids(tx.backend()),
+        dialect::for_share(tx.backend()),
+    );
+    (sql, vec![ids.clone(), ids, tx.node().into()])
+}
+
 /// The number in `worker-007-local`.
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix("worker-")?.split('-').next()?.parse().ok()
