@@ -33,6 +33,7 @@ mod cancel;
 mod cleanup;
 mod condition;
 mod connect;
+mod counters;
 mod dialect;
 mod error;
 mod events;

@@ -8,11 +8,11 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect,
 };
 
+use super::counters::metric;
 use super::dialect;
 use super::error::StoreError;
 use super::list::created;
 use super::read::Reader;
-use super::tx::metric;
 use crate::domain::{Histogram, JobStatus, StatusCounts, TimeRange, Timestamp};
 
 /// Figures over some jobs.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan, stat};
+use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan};
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
@@ -14,19 +14,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::at_once::AtOnce;
+use super::counters::{ADD_TO_COUNTER, Counters, metric};
 use super::error::StoreError;
 use super::rows::Rows;
 use super::steps::{self, Ended};
 use super::transaction::{Row, Transaction};
 use super::{dialect, notify};
 use crate::domain::{
-    Changes, EventSeq, Fault, Histogram, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
+    Changes, EventSeq, Fault, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
 };
 use crate::failpoint::failpoint;
-
-/// A counter that is there already is added to.
-const ADD_TO_COUNTER: &str =
-    " ON CONFLICT (name, metric, bucket) DO UPDATE SET value = stat.value + excluded.value";
 
 /// A piece of a log that is there already came with a commit whose answer was lost: who wrote it could not know, and writes
 /// it again.
@@ -42,15 +39,6 @@ pub(super) struct NewEvent {
     pub(super) attempt: u32,
     pub(super) progress: Option<Progress>,
     pub(super) fault: Option<Fault>,
-}
-
-/// The metrics that the counters know.
-pub(super) mod metric {
-    pub(in crate::store) const STATUS: &str = "status";
-    pub(in crate::store) const DURATION: &str = "duration";
-    pub(in crate::store) const DURATION_SUM: &str = "duration_sum";
-    pub(in crate::store) const WAIT: &str = "wait";
-    pub(in crate::store) const WAIT_SUM: &str = "wait_sum";
 }
 
 /// One transaction of the writer. Only operations of the store look inside.
@@ -72,7 +60,7 @@ pub struct Tx {
     /// The latest moment that an operation of this transaction told.
     now: Timestamp,
     ordered: bool,
-    counters: BTreeMap<(String, &'static str, i32), i64>,
+    counters: Counters,
     worker_tasks: BTreeMap<WorkerId, (i64, i64)>,
     /// PENDING jobs before this transaction, once somebody asked, and what it has changed since.
     pending_before: Option<i64>,
@@ -99,7 +87,7 @@ impl Tx {
             steps_started: BTreeMap::new(),
             now: Timestamp::from_micros(0),
             ordered: false,
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             worker_tasks: BTreeMap::new(),
             pending_before: None,
             pending_change: 0,
@@ -228,14 +216,9 @@ impl Tx {
 
     /// Moves one job from a status to another in the counters; none stands for "not there".
     pub(super) fn count_move(&mut self, name: &str, from: Option<JobStatus>, to: Option<JobStatus>) {
-        for (status, by) in [(from, -1), (to, 1)] {
-            if let Some(status) = status {
-                if status == JobStatus::Pending {
-                    self.pending_change += by;
-                }
-                self.count(name, metric::STATUS, status as i32, by);
-            }
-        }
+        let pending = |status| i64::from(status == Some(JobStatus::Pending));
+        self.pending_change += pending(to) - pending(from);
+        self.counters.count_move(name, from, to);
     }
 
     /// Adds one ended job's times to the histograms, or with −1 takes them out again.
@@ -246,23 +229,7 @@ impl Tx {
         wait: Option<Duration>,
         by: i64,
     ) {
-        for (time, buckets, sum) in [
-            (duration, metric::DURATION, metric::DURATION_SUM),
-            (wait, metric::WAIT, metric::WAIT_SUM),
-        ] {
-            if let Some(time) = time {
-                let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-                self.count(name, buckets, Histogram::bucket(time), by);
-                self.count(name, sum, 0, by.saturating_mul(micros));
-            }
-        }
-    }
-
-    fn count(&mut self, name: &str, metric: &'static str, bucket: i32, by: i64) {
-        *self
-            .counters
-            .entry((name.to_owned(), metric, bucket))
-            .or_default() += by;
+        self.counters.count_times(name, duration, wait, by);
     }
 
     /// Counts a job that `worker` brought to its end.
@@ -329,7 +296,6 @@ impl Tx {
             steps::settle(self).await?;
             failpoint!("plan.settled");
         }
-        self.counters.retain(|_, by| *by != 0);
         self.committed.workers |= !self.worker_tasks.is_empty();
         let last = if self.backend == DbBackend::Postgres {
             self.flush_at_once().await?
@@ -357,7 +323,7 @@ impl Tx {
                 rows.insert(self, end).await?;
             }
         }
-        let counters = self.counter_rows()?;
+        let counters = self.counters.take_rows()?;
         let events = self.event_rows()?;
         let tasks = std::mem::take(&mut self.worker_tasks);
         if !(self.ordered || counters.is_empty() && events.is_empty() && tasks.is_empty()) {
@@ -390,7 +356,7 @@ impl Tx {
         self.flush_chunks().await?;
         let rows = std::mem::take(&mut self.new_audit);
         self.insert(rows, "").await?;
-        self.counter_rows()?.insert(self, ADD_TO_COUNTER).await?;
+        self.counters.take_rows()?.insert(self, ADD_TO_COUNTER).await?;
         let tasks = std::mem::take(&mut self.worker_tasks).into_iter();
         let tasks = tasks
             .map(|(worker, (completed, failed))| vec![completed.into(), failed.into(), worker.uuid().into()]);
@@ -400,17 +366,6 @@ impl Tx {
         )
         .await?;
         self.event_rows()?.insert(self, "").await
-    }
-
-    fn counter_rows(&mut self) -> Result<Rows, StoreError> {
-        let counters = std::mem::take(&mut self.counters).into_iter();
-        let counters = counters.map(|((name, metric, bucket), value)| stat::ActiveModel {
-            name: Set(name),
-            metric: Set(metric.to_owned()),
-            bucket: Set(bucket),
-            value: Set(value),
-        });
-        Rows::of(counters.collect(), None)
     }
 
     fn event_rows(&mut self) -> Result<Rows, StoreError> {
