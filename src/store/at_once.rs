@@ -26,23 +26,26 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    /// Takes the lock that orders commits before anything is written that follows it.
+    /// Takes the lock that orders commits before counters, workers and events are written.
     pub(super) fn lock(&mut self) {
         self.locked = true;
-        self.push("held", dialect::COMMIT_ORDER, [dialect::COMMIT_ORDER_LOCK.into()]);
+        // Materialized: it is taken once, whoever reads it first.
+        let held = format!("held AS MATERIALIZED ({})", dialect::COMMIT_ORDER);
+        self.parts.push(held);
+        self.values.push(dialect::COMMIT_ORDER_LOCK.into());
     }
 
     /// Rows of a table that are written in no order.
     pub(super) fn insert(&mut self, name: &str, rows: Rows, end: &str) -> Result<(), StoreError> {
         let (sql, rows) = rows.into_one("", end)?;
-        self.push(name, &sql, [rows]);
+        self.push(name, &sql, rows);
         Ok(())
     }
 
     /// Counters, which are added to where they are there.
     pub(super) fn count(&mut self, counters: Rows, end: &str) -> Result<(), StoreError> {
         let (sql, rows) = counters.into_one(self.after_lock(), end)?;
-        self.push("counted", &sql, [rows]);
+        self.push("counted", &sql, rows);
         Ok(())
     }
 
@@ -54,13 +57,13 @@ impl AtOnce {
              WHERE id = worker",
             self.after_lock()
         );
-        self.push("worked", &sql, [tasks]);
+        self.push("worked", &sql, tasks);
     }
 
     /// Events, which get their numbers here.
     pub(super) fn tell(&mut self, events: Rows) -> Result<(), StoreError> {
         let (sql, rows) = events.into_one(self.after_lock(), " RETURNING seq")?;
-        self.push("told", &sql, [rows]);
+        self.push("told", &sql, rows);
         self.tells = true;
         Ok(())
     }
@@ -92,10 +95,8 @@ impl AtOnce {
         if self.locked { AFTER_LOCK } else { "" }
     }
 
-    fn push(&mut self, name: &str, sql: &str, values: impl IntoIterator<Item = Value>) {
-        // What reads and writes nothing by itself is run because somebody reads it, and once.
-        let how = if name == "held" { "AS MATERIALIZED" } else { "AS" };
-        self.parts.push(format!("{name} {how} ({sql})"));
-        self.values.extend(values);
+    fn push(&mut self, name: &str, sql: &str, value: Value) {
+        self.parts.push(format!("{name} AS ({sql})"));
+        self.values.push(value);
     }
 }
