@@ -2,12 +2,16 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
 use super::connect::OpenError;
+
+/// Of a new file, whose log and index SQLite makes likewise: what jobs were given, and who has a token, is nobody else's
+/// business. Where a kernel has no Landlock, this is what keeps jobs of another user from it.
+const MODE: u32 = 0o600;
 
 /// The file of a SQLite address.
 pub(crate) fn sqlite_path(url: &str) -> Option<PathBuf> {
@@ -32,7 +36,7 @@ pub(super) fn lock(url: &str) -> Result<File, OpenError> {
         source,
     };
     // A file that is not there yet may be named by a link that leads nowhere so far.
-    if let Err(source) = File::options().write(true).create_new(true).open(&given)
+    if let Err(source) = make(&given)
         && source.kind() != ErrorKind::AlreadyExists
     {
         return Err(failed(&given, source));
@@ -54,6 +58,7 @@ pub(super) fn lock(url: &str) -> Result<File, OpenError> {
     let file = File::options()
         .create(true)
         .append(true)
+        .mode(MODE)
         .open(beside(&database))
         .map_err(|source| failed(&database, source))?;
     match file.try_lock() {
@@ -63,11 +68,16 @@ pub(super) fn lock(url: &str) -> Result<File, OpenError> {
     }
 }
 
+/// Makes a file that is not there yet.
+fn make(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create_new(true).mode(MODE).open(path)
+}
+
 /// Makes the file that a symbolic link names.
 fn make_target(link: &Path) -> std::io::Result<PathBuf> {
     let target = std::fs::read_link(link)?;
     let target = link.parent().unwrap_or(Path::new("")).join(target);
-    File::options().write(true).create_new(true).open(&target)?;
+    make(&target)?;
     target.canonicalize()
 }
 

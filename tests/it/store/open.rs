@@ -61,6 +61,24 @@ async fn a_sqlite_file_serves_one_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_sqlite_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    crate::support::db::with_db(Backend::Sqlite, async |db| {
+        let node = db.node().await;
+        insert(&node, vec![new_job(0)]).await;
+        let file = db
+            .url()
+            .trim_start_matches("sqlite://")
+            .trim_end_matches("?mode=rwc");
+        for end in ["", "-wal", "-shm", ".lock"] {
+            let found = std::fs::metadata(format!("{file}{end}")).unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, 0o600, "{file}{end}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_lead_nowhere() {
     let open = async |url: &str| Node::open(&StoreOptions::new(url)).await.map(|_| ()).unwrap_err();
     for url in [
