@@ -172,11 +172,7 @@ impl CleanupBatch {
             tx.batch(hint).await?;
         }
         // Two nodes may clean at once: only who deletes the job itself takes it out of the figures.
-        let mut delete = job::Entity::delete_many().filter(dialect::is_among(
-            tx.backend(),
-            job::Column::Id,
-            ids.iter().copied(),
-        ));
+        let mut delete = job::Entity::delete_many().filter(tx.among(job::Column::Id, &ids));
         delete.query().returning_all();
         let gone = delete.rows_in(tx).await?;
         let gone = gone
@@ -189,50 +185,30 @@ impl CleanupBatch {
         }
         self.raise_floor(tx, &ids).await?;
         attempt::Entity::delete_many()
-            .filter(dialect::is_among(
-                tx.backend(),
-                attempt::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(attempt::Column::JobId, &ids))
             .run_in(tx)
             .await?;
         job_event::Entity::delete_many()
-            .filter(dialect::is_among(
-                tx.backend(),
-                job_event::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(job_event::Column::JobId, &ids))
             .run_in(tx)
             .await?;
         job_tag::Entity::delete_many()
-            .filter(dialect::is_among(
-                tx.backend(),
-                job_tag::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(job_tag::Column::JobId, &ids))
             .run_in(tx)
             .await?;
         // Two statements, since each has an index of its own.
         for column in [job_dependency::Column::JobId, job_dependency::Column::DependsOn] {
             job_dependency::Entity::delete_many()
-                .filter(dialect::is_among(tx.backend(), column, ids.iter().copied()))
+                .filter(tx.among(column, &ids))
                 .run_in(tx)
                 .await?;
         }
         plan::Entity::delete_many()
-            .filter(dialect::is_among(
-                tx.backend(),
-                plan::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(plan::Column::JobId, &ids))
             .run_in(tx)
             .await?;
         log_chunk::Entity::delete_many()
-            .filter(dialect::is_among(
-                tx.backend(),
-                log_chunk::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(log_chunk::Column::JobId, &ids))
             .run_in(tx)
             .await?;
         let deleted = gone.len() as u64;
@@ -240,7 +216,7 @@ impl CleanupBatch {
             let job = record::job(row)?;
             tx.count_move(&job.name, Some(job.status), None);
             let finished = job.finished_at.unwrap_or(job.updated_at);
-            tx.count_times(
+            tx.counters.count_times(
                 &job.name,
                 job.started_at.map(|started| finished.since(started)),
                 job.started_at.map(|started| started.since(job.run_at)),
@@ -257,11 +233,7 @@ impl CleanupBatch {
             // Of a plain column Postgres looks for the maximum from the end of all events, and those that are deleted
             // are the first of them: each batch would read the whole table.
             .column_as(Expr::col(job_event::Column::Seq).add(0).max(), "latest")
-            .filter(dialect::is_among(
-                tx.backend(),
-                job_event::Column::JobId,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(job_event::Column::JobId, ids))
             .rows_in(tx)
             .await?
             .pop();

@@ -28,6 +28,7 @@ pub(super) mod metric {
 pub(super) struct Counters(BTreeMap<(String, &'static str, i32), i64>);
 
 impl Counters {
+    /// Moves one job from a status to another; none stands for "not there".
     pub(super) fn count_move(&mut self, name: &str, from: Option<JobStatus>, to: Option<JobStatus>) {
         for (status, by) in [(from, -1), (to, 1)] {
             if let Some(status) = status {
@@ -36,6 +37,7 @@ impl Counters {
         }
     }
 
+    /// Adds one ended job's times to the histograms, or with −1 takes them out again.
     pub(super) fn count_times(
         &mut self,
         name: &str,

@@ -186,11 +186,7 @@ impl InsertJobs {
             .select_only()
             .column(entity::job::Column::Id)
             .column(entity::job::Column::Status)
-            .filter(dialect::is_among(
-                tx.backend(),
-                entity::job::Column::Id,
-                ids.iter().copied(),
-            ))
+            .filter(tx.among(entity::job::Column::Id, &ids))
             .rows_in(tx)
             .await?;
         for row in rows {

@@ -71,17 +71,13 @@ impl Operation for RenewLeases {
                     Expr::value(self.now.micros()),
                 )
                 .col_expr(entity::worker::Column::Online, Expr::value(true))
-                .filter(dialect::is_among(
-                    tx.backend(),
-                    entity::worker::Column::Id,
-                    ids.iter().copied(),
-                ))
+                .filter(tx.among(entity::worker::Column::Id, &ids))
                 .run_in(tx)
                 .await?;
             let mut renew = job::Entity::update_many()
                 .col_expr(job::Column::LeaseUntil, Expr::value(self.lease_until.micros()))
                 .filter(dialect::is_running())
-                .filter(dialect::is_among(tx.backend(), job::Column::WorkerId, ids));
+                .filter(tx.among(job::Column::WorkerId, &ids));
             renew.query().returning_all();
             let held = renew
                 .rows_in(tx)

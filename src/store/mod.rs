@@ -18,7 +18,8 @@
 //! | `backup` | a copy of a SQLite file under a running server |
 //! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
-//! | `writer` | the queue and the group commit; `tx` what one transaction gathers, `rows` how rows are inserted |
+//! | `writer` | the queue and the group commit |
+//! | `tx`, `counters`, `rows`, `at_once` | what one transaction gathers, and how it is written |
 //! | `transaction`, `sqlite` | what a transaction runs on |
 //! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |

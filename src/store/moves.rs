@@ -292,7 +292,7 @@ async fn finish(
     }
     tx.count_move(&job.name, Some(step.from), Some(step.to));
     let started = job.started_at.unwrap_or(now);
-    tx.count_times(
+    tx.counters.count_times(
         &job.name,
         Some(now.since(started)),
         Some(started.since(job.run_at)),

@@ -1,13 +1,13 @@
 //! One transaction: what its operations write at once, and what they leave to be written together at its end.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    DbBackend, Statement,
+    ColumnTrait, DbBackend, Statement,
 };
 
 use serde_json::json;
@@ -60,7 +60,7 @@ pub struct Tx {
     /// The latest moment that an operation of this transaction told.
     now: Timestamp,
     ordered: bool,
-    counters: Counters,
+    pub(super) counters: Counters,
     worker_tasks: BTreeMap<WorkerId, (i64, i64)>,
     /// PENDING jobs before this transaction, once somebody asked, and what it has changed since.
     pending_before: Option<i64>,
@@ -122,6 +122,11 @@ impl Tx {
     /// The one row, or the first of those, that a statement answers.
     pub(super) async fn row(&self, statement: Statement) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(statement).await?.into_iter().next())
+    }
+
+    /// That a column is one of these ids.
+    pub(super) fn among(&self, column: impl ColumnTrait, ids: &[Uuid]) -> Expr {
+        dialect::is_among(self.backend, column, ids.iter().copied())
     }
 
     /// This server process.
@@ -219,17 +224,6 @@ impl Tx {
         let pending = |status| i64::from(status == Some(JobStatus::Pending));
         self.pending_change += pending(to) - pending(from);
         self.counters.count_move(name, from, to);
-    }
-
-    /// Adds one ended job's times to the histograms, or with −1 takes them out again.
-    pub(super) fn count_times(
-        &mut self,
-        name: &str,
-        duration: Option<Duration>,
-        wait: Option<Duration>,
-        by: i64,
-    ) {
-        self.counters.count_times(name, duration, wait, by);
     }
 
     /// Counts a job that `worker` brought to its end.

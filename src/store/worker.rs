@@ -135,20 +135,12 @@ pub(super) async fn part(
     if workers.is_empty() || tx.backend() == DbBackend::Sqlite {
         return Ok((workers.to_vec(), Vec::new()));
     }
-    let (among, lock) = (dialect::among_ids(tx.backend()), dialect::for_share(tx.backend()));
-    let sql = format!("SELECT id, node_id FROM worker WHERE id {among}{lock}");
-    let statement = tx.statement(
-        &sql,
-        [dialect::id_list(workers.iter().map(|worker| worker.uuid()))],
-    );
-    let mut taken = BTreeSet::new();
-    for row in tx.rows(statement).await? {
-        let owner: Option<Uuid> = row.get("node_id")?;
-        if owner.is_some_and(|owner| owner != tx.node()) {
-            taken.insert(WorkerId::from_uuid(row.get("id")?));
-        }
+    let (sql, values) = mine(tx, workers);
+    let mut held = BTreeSet::new();
+    for row in tx.rows(tx.statement(&sql, values)).await? {
+        held.insert(WorkerId::from_uuid(row.get("mine_id")?));
     }
-    Ok(workers.iter().partition(|worker| !taken.contains(worker)))
+    Ok(workers.iter().partition(|worker| held.contains(worker)))
 }
 
 /// A SELECT of those of these workers that are still this node's, each with a number from 1, and its values: see [`part`].

@@ -115,7 +115,7 @@ pub(super) async fn end(tx: &mut Tx, plan: &Job, fault: Option<Fault>) -> Result
     tx.count_move(&plan.name, Some(step.from), Some(step.to));
     let started = plan.started_at.unwrap_or(now);
     let (took, waited) = (now.since(started), started.since(plan.run_at));
-    tx.count_times(&plan.name, Some(took), Some(waited), 1);
+    tx.counters.count_times(&plan.name, Some(took), Some(waited), 1);
     tx.add_event(event(plan, step, now, fault.clone()));
     tx.add_ended(Ended::of(plan, step, fault), now);
     Ok(())

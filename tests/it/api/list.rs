@@ -7,7 +7,11 @@ use crate::support::app::{Setup, TestApp};
 use crate::support::both_stores;
 use crate::support::db::TestDb;
 
-both_stores!(every_field_filters, every_order_lists_what_has_that_moment);
+both_stores!(
+    every_field_filters,
+    every_order_lists_what_has_that_moment,
+    long_lists_are_met_and_too_many_tags_refused,
+);
 
 /// Jobs of many kinds, each with a letter by the order in which they were asked for.
 struct Sample {
@@ -171,4 +175,43 @@ async fn every_order_lists_what_has_that_moment(db: TestDb) {
         }
     }
     sample.end().await;
+}
+
+async fn long_lists_are_met_and_too_many_tags_refused(db: TestDb) {
+    let app = Setup::new(&db).start().await;
+    let id = app.run(request(shell("true"), json!({ "queue": "q" }))).await;
+    let query = "query($filter: JobFilter) { jobs(filter: $filter) { nodes { id } totalCount } }";
+    let listed = async |filter: Value| app.data(query, json!({ "filter": filter })).await["jobs"].take();
+    // More than either database takes values in a statement; and some twice.
+    let mut many: Vec<String> = (0..40_000)
+        .map(|n| format!("01980000-0000-7000-8000-{n:012x}"))
+        .collect();
+    many.extend([id.clone(), id.clone()]);
+    let queues: Vec<String> = (0..70_000)
+        .map(|n| format!("q{n}"))
+        .chain(["q".to_owned()])
+        .collect();
+    let statuses = ["PENDING", "RUNNING", "COMPLETED"].repeat(20_000);
+    for filter in [
+        json!({ "ids": many }),
+        json!({ "queues": queues }),
+        json!({ "statuses": statuses }),
+    ] {
+        let page = listed(filter).await;
+        assert_eq!(page, json!({ "nodes": [{ "id": id }], "totalCount": 1 }));
+    }
+    let tags = |count: usize| {
+        let tags: Vec<Value> = (0..count)
+            .map(|n| json!({ "key": format!("k{n}"), "value": "v" }))
+            .collect();
+        json!({ "tags": tags })
+    };
+    assert_eq!(listed(tags(64)).await["totalCount"], 0);
+    let refused = app.answer(query, json!({ "filter": tags(65) })).await;
+    assert_eq!(
+        refused["errors"][0]["extensions"]["code"], "LIMIT_EXCEEDED",
+        "{refused}"
+    );
+    app.ended(&id).await;
+    app.stop().await;
 }

@@ -151,24 +151,27 @@ async fn reads(raw: &DatabaseConnection) -> i64 {
 
 async fn no_end_of_a_job_reads_the_queue(db: TestDb) {
     const QUEUE: i64 = 5_000;
-    let node = db.node().await;
-    insert(&node, (0..QUEUE).map(new_job).collect()).await;
-    node.close().await;
     let raw = db.raw().await;
-    alone(&raw).await;
     let before = reads(&raw).await;
     let node = db.node().await;
-    for _ in 0..8 {
-        for job in claim(&node, 3, 10).await {
-            let _ = end(&node, &Arc::new(job), JobStatus::Completed, 20).await;
+    let end_some = async || {
+        for _ in 0..8 {
+            for job in claim(&node, 3, 10).await {
+                let _ = end(&node, &Arc::new(job), JobStatus::Completed, 20).await;
+            }
         }
-    }
+    };
+    // Postgres settles on its plans while there is next to nothing, and keeps them when the queue has grown.
+    insert(&node, (0..24).map(new_job).collect()).await;
+    end_some().await;
+    insert(&node, (0..QUEUE).map(new_job).collect()).await;
+    end_some().await;
     node.close().await;
     alone(&raw).await;
     let read = reads(&raw).await - before;
     assert!(
         read < QUEUE,
-        "{read} rows were read for 24 ends beside {QUEUE} jobs"
+        "{read} rows were read for 48 ends beside {QUEUE} jobs"
     );
-    assert!(read > 24, "the counters do count: {read}");
+    assert!(read > 48, "the counters do count: {read}");
 }
