@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::layers::DEFAULT_FILE;
 use super::settings::Config;
-use super::values::{Refused, bytes, whole};
-use crate::process::{Limits, RunAs, Sandbox, SandboxMode};
+use super::values::{Refused, bytes, thousandths, whole};
+use crate::process::{Cgroup, Limits, RunAs, Sandbox, SandboxMode};
 
-/// Processes of a user that has no others than jobs: enough for a build on many cores, too few for a bomb.
-const PROCESSES_OF_JOB_USER: u64 = 1_024;
+/// Processes of a job, or of a user that has no others than jobs: enough for a build on many cores, too few for a bomb.
+const PROCESSES: u64 = 1_024;
 
 /// What jobs are kept from.
 #[derive(Debug, Clone, Args)]
@@ -36,7 +36,13 @@ pub struct Sandboxing {
         value_parser = whole::<u64>(1..=31_536_000),
     )]
     pub(super) cpu_seconds: Option<u64>,
-    /// Memory that a process of a job may write to; reserved address space does not count. Bytes, or 2GiB [default: no limit]
+    /// Control group of version 2 that was handed over to the server, such as by systemd's Delegate=yes: `auto` for the one it runs in, or a path. With it, limits on memory and processes hold for a job as a whole [default: none]
+    #[arg(long = "job-cgroup", env = "RUNQL_JOB_CGROUP", value_name = "GROUP")]
+    pub(super) cgroup: Option<String>,
+    /// Processors that a job may use, such as 1.5; needs --job-cgroup [default: no limit]
+    #[arg(long = "job-cpus", env = "RUNQL_JOB_CPUS", value_name = "COUNT", value_parser = thousandths)]
+    pub(super) millicpus: Option<u64>,
+    /// Memory that a process of a job may write to, where reserved address space does not count; with --job-cgroup also all memory of a job. Bytes, or 2GiB [default: no limit]
     #[arg(
         long = "job-memory", env = "RUNQL_JOB_MEMORY", value_name = "BYTES",
         value_parser = bytes::<u64>(16 << 20..=1 << 50),
@@ -48,7 +54,7 @@ pub struct Sandboxing {
         default_value = "4096", value_parser = whole::<u64>(64..=1 << 30),
     )]
     pub(super) open_files: u64,
-    /// Processes and threads that the user of the jobs may have on this machine [default: no limit, or 1024 with --run-as]
+    /// Processes and threads that a job may have with --job-cgroup, and otherwise all that the user of the jobs has on this machine [default: no limit, or 1024 with --job-cgroup or --run-as]
     #[arg(
         long = "job-processes", env = "RUNQL_JOB_PROCESSES", value_name = "COUNT",
         value_parser = whole::<u64>(1..=1 << 22),
@@ -79,11 +85,21 @@ impl Sandboxing {
     ///
     /// # Errors
     ///
-    /// One sentence, where there is no such user.
+    /// One sentence, where there is no such user, or no such control group.
     pub fn policy(&self, hidden: &[PathBuf], needed: &[PathBuf]) -> Result<Sandbox, String> {
         let run_as = match &self.run_as {
             None => None,
             Some(text) => Some(RunAs::find(text.trim()).map_err(|problem| format!("--run-as: {problem}"))?),
+        };
+        let limits = Limits {
+            cpu_seconds: self.cpu_seconds,
+            memory: self.memory,
+            open_files: Some(self.open_files),
+            processes: self
+                .processes
+                .or((run_as.is_some() || self.cgroup.is_some()).then_some(PROCESSES)),
+            file_size: Some(self.file_size),
+            millicpus: self.millicpus,
         };
         let absolute = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect::<Vec<_>>();
         Ok(Sandbox {
@@ -91,15 +107,24 @@ impl Sandboxing {
             hidden: absolute(hidden),
             writable: absolute(&self.write),
             needed: absolute(needed),
-            limits: Limits {
-                cpu_seconds: self.cpu_seconds,
-                memory: self.memory,
-                open_files: Some(self.open_files),
-                processes: self.processes.or(run_as.as_ref().map(|_| PROCESSES_OF_JOB_USER)),
-                file_size: Some(self.file_size),
-            },
+            cgroup: self.cgroup(&limits)?,
+            limits,
             run_as,
         })
+    }
+
+    fn cgroup(&self, limits: &Limits) -> Result<Option<Cgroup>, String> {
+        let dir = match self.cgroup.as_deref().map(str::trim) {
+            None if self.millicpus.is_some() => {
+                return Err("--job-cpus needs a control group: name one with --job-cgroup".to_owned());
+            }
+            None => return Ok(None),
+            Some("auto") => None,
+            Some(dir) => Some(Path::new(dir)),
+        };
+        Cgroup::take_over(dir, limits)
+            .map(Some)
+            .map_err(|problem| format!("--job-cgroup: {problem}"))
     }
 }
 
@@ -108,7 +133,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// One sentence, where there is no such user.
+    /// As [`Sandboxing::policy`].
     pub fn sandbox(&self) -> Result<Sandbox, String> {
         let usual = Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
         let mut hidden: Vec<PathBuf> = self.logging.config.clone().or(usual).into_iter().collect();

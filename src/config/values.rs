@@ -216,6 +216,17 @@ pub(super) fn whole<T: TryFrom<u64>>(
     }
 }
 
+/// A number with up to three places behind the point, from 0.01 to 10000, in thousandths.
+pub(super) fn thousandths(text: &str) -> Result<u64, Refused> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = (digits(whole) && digits(part) && part.len() <= 3)
+        .then(|| format!("{whole}{part:0<3}").parse().ok())
+        .flatten();
+    within(number, &(10..=10_000_000))
+        .ok_or_else(|| Refused::new(text, "a number from 0.01 to 10000, such as 1.5"))
+}
+
 /// A whole number of milliseconds within `range`.
 pub(super) fn millis(
     range: RangeInclusive<u64>,

@@ -23,6 +23,7 @@ use super::{Context, outcome};
 use crate::domain::{Fault, FaultCode, Job, JobStatus, LogLevel, ProcessEnd};
 use crate::failpoint::failpoint;
 use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, controls};
+use crate::program::remarks;
 use crate::store::{AttemptEnd, EndJob, EndResult, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::{chain, metrics};
 
@@ -189,17 +190,11 @@ async fn process(
     let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), log.drain(&mut printed));
     failpoint!("attempt.ended");
     give_back(worker);
-    if let Outcome::Ended(ended) = &outcome
-        && ended.leaked > 0
-    {
-        let text = format!("{} processes that the job left behind were killed", ended.leaked);
-        log.system(LogLevel::Warning, &text, now());
+    if let Outcome::Ended(ended) = &outcome {
+        for (level, text) in remarks(ended) {
+            log.system(level, &text, now());
+        }
         if ended.unkillable > 0 {
-            let text = format!(
-                "{} processes that the job left behind cannot be killed",
-                ended.unkillable
-            );
-            log.system(LogLevel::Error, &text, now());
             tracing::error!(job.id = %job.id, processes = ended.unkillable, "processes of a job cannot be killed");
         }
     }

@@ -19,6 +19,7 @@
 //!
 //! An executable whose slots start from [`own_executable`] calls [`run_spawner_if_asked`] first in its `main`.
 
+mod cgroup;
 mod codec;
 mod control;
 mod lost;
@@ -34,6 +35,7 @@ mod spawner;
 mod spec;
 mod stdin;
 
+pub use cgroup::Cgroup;
 pub use control::{Controls, Started, StopCause, StopHandle, controls};
 pub use open_files::raise_open_files;
 pub use outcome::{Ended, Exit, Outcome, SpawnError, SpawnErrorKind, Usage, signal_name};

@@ -39,8 +39,12 @@ pub struct Ended {
     pub unkillable: usize,
     /// What the program and the children that it waited for consumed.
     pub usage: Usage,
-    /// The limits that each of its processes was under.
+    /// The limits that it was under.
     pub limits: Limits,
+    /// How many of its processes the kernel ended because the memory of its control group was used up.
+    pub ended_by_memory: u64,
+    /// How many processes and threads its control group refused it, since it had as many as it may.
+    pub refused_processes: u64,
 }
 
 /// How a process ended by the kernel's account.

@@ -278,6 +278,14 @@ impl Run<'_> {
         };
         self.guard.finished = true;
         self.drain().await;
+        let slot = &mut *self.guard.slot;
+        let (ended_by_memory, refused_processes) = slot.group.as_mut().map_or((0, 0), |group| {
+            (group.ended_by_memory.growth(), group.refused_processes.growth())
+        });
+        if ended_by_memory > 0 {
+            // What it left in a file system in memory is still counted in its group, and is not to be the next one's.
+            slot.shut();
+        }
         Outcome::Ended(Ended {
             exit: end.exit,
             // Where nobody here asked for the stop, the time was over for which the program was held.
@@ -291,7 +299,9 @@ impl Run<'_> {
             leaked: end.leaked,
             unkillable: end.unkillable,
             usage: end.usage,
-            limits: self.guard.slot.limits,
+            limits: slot.limits,
+            ended_by_memory,
+            refused_processes,
         })
     }
 
@@ -301,6 +311,9 @@ impl Run<'_> {
         slot.shut();
         // Usually it is dead already; one that talks nonsense must be before its programs are looked for.
         let _ = slot.spawner.start_kill();
+        if let Some(group) = &slot.group {
+            group.kill();
+        }
         let (spawner, marker) = (slot.pid, self.spec.marker.take());
         let cleaning = tokio::task::spawn_blocking(move || {
             if let Some(pid) = Pid::from_raw(spawner.cast_signed()) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
+use super::cgroup::Cgroup;
 use super::codec::{Decoder, Encoder, Malformed};
 use super::protocol::{put_text, take_text};
 
@@ -25,8 +26,10 @@ pub struct Sandbox {
     pub run_as: Option<RunAs>,
     /// Folders that `run_as` must be able to read, where they exist.
     pub needed: Vec<PathBuf>,
-    /// How much each process may take.
+    /// How much each process may take, and where there is a control group, a job as a whole.
     pub limits: Limits,
+    /// Below which control group each spawner gets its own.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// Whether programs are kept from anything.
@@ -41,7 +44,8 @@ pub enum SandboxMode {
     Require,
 }
 
-/// How much one process may take; `None` is as much as the server itself may.
+/// How much one process may take, and in a control group all processes of a job together; `None` is as much as the server
+/// itself may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Processor time in seconds.
@@ -51,10 +55,13 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Open descriptors.
     pub open_files: Option<u64>,
-    /// Processes and threads that its user has, over the whole machine. Root has as many as it likes.
+    /// Processes and threads: in a control group those of the job, otherwise those that its user has over the whole machine,
+    /// of which root has as many as it likes.
     pub processes: Option<u64>,
     /// Bytes of a file that it writes.
     pub file_size: Option<u64>,
+    /// Processor time in a time of the clock, in thousandths of one processor. Holds in a control group only.
+    pub millicpus: Option<u64>,
 }
 
 /// A user to run as, without any of the groups that it has besides.
@@ -124,7 +131,8 @@ impl RunAs {
 }
 
 impl Limits {
-    fn all(&self) -> [Option<u64>; 5] {
+    /// Those that a process puts on itself and hands on to its children.
+    fn inherited(&self) -> [Option<u64>; 5] {
         [
             self.cpu_seconds,
             self.memory,
@@ -155,7 +163,12 @@ impl Sandbox {
             put_text(to, OsStr::new(&user.name));
             put_text(to, user.home.as_os_str());
         }
-        for limit in self.limits.all() {
+        let mut limits = self.limits;
+        if self.cgroup.is_some() {
+            // There they are counted by job, which is better than by user.
+            limits.processes = None;
+        }
+        for limit in limits.inherited() {
             to.number(limit.unwrap_or(NO_LIMIT));
         }
     }
@@ -184,6 +197,8 @@ impl Sandbox {
             open_files: limit()?,
             processes: limit()?,
             file_size: limit()?,
+            // The server's business, as is the group.
+            millicpus: None,
         };
         Ok(Self {
             mode,
@@ -192,6 +207,7 @@ impl Sandbox {
             run_as,
             needed,
             limits,
+            cgroup: None,
         })
     }
 
@@ -237,7 +253,9 @@ mod tests {
                 open_files: Some(3),
                 processes: Some(0),
                 file_size: Some(5),
+                millicpus: None,
             },
+            cgroup: None,
         };
         for sandbox in [full, Sandbox::default()] {
             let mut to = Encoder::new(9);

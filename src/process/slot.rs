@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::cgroup::{Cgroup, Group};
 use super::codec::Frames;
 use super::open_files::restore_open_files;
 use super::output::READ_SIZE;
@@ -45,6 +46,8 @@ pub struct Slot {
     pub(super) runs: u64,
     pub(super) scratch: Box<[u8]>,
     pub(super) limits: Limits,
+    /// Its own control group, where it has one.
+    pub(super) group: Option<Group>,
     landlock: u32,
 }
 
@@ -58,7 +61,7 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Where there is no such executable or it is no spawner, and where the sandbox cannot be had.
+    /// Where there is no such executable or it is no spawner, and where the sandbox or its control group cannot be had.
     pub async fn start(executable: &Path, sandbox: &Sandbox) -> io::Result<Self> {
         let settle = encode_settle(sandbox)
             .filter(|_| !sandbox.has_nul())
@@ -93,8 +96,22 @@ impl Slot {
             runs: 0,
             scratch: vec![0; READ_SIZE].into_boxed_slice(),
             limits: sandbox.limits,
+            group: None,
             landlock: 0,
         };
+        if let Some(cgroup) = &sandbox.cgroup {
+            // It waits to be settled, so whatever it starts is born there.
+            match entered(cgroup, pid, sandbox.limits).await {
+                Ok(group) => slot.group = Some(group),
+                Err(error) => {
+                    let _ = slot.spawner.kill().await;
+                    let what = format!(
+                        "the spawner could not be put into a control group, which has to belong to the server's user: {error}"
+                    );
+                    return Err(io::Error::new(error.kind(), what));
+                }
+            }
+        }
         let greeting = async {
             // It waits to be settled, and so starts nothing before this.
             if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
@@ -114,6 +131,7 @@ impl Slot {
             refused => {
                 // What was started instead may be anything, so it is not left running.
                 let _ = slot.spawner.kill().await;
+                slot.leave_group();
                 Err(not_a_spawner(executable, &refused))
             }
         }
@@ -157,7 +175,23 @@ impl Slot {
             tracing::warn!(pid = self.pid, "a spawner did not end by itself and is killed");
             let _ = self.spawner.kill().await;
         }
+        self.leave_group();
     }
+
+    /// Removes the control group, once the spawner is gone.
+    fn leave_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            group.remove();
+        }
+    }
+}
+
+/// Puts a spawner into a group of its own. The kernel may take its time for that.
+async fn entered(cgroup: &Cgroup, spawner: u32, limits: Limits) -> io::Result<Group> {
+    let cgroup = cgroup.clone();
+    tokio::task::spawn_blocking(move || cgroup.enter(spawner, &limits))
+        .await
+        .map_err(io::Error::other)?
 }
 
 impl Drop for Slot {

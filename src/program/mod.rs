@@ -27,7 +27,7 @@ pub(crate) use folder::remove_tree;
 #[cfg(fuzzing)]
 pub(crate) use lines::invariants;
 pub(crate) use lines::{LONGEST_MASK, Line, Lines, Reading};
-pub(crate) use outcome::{Runner, ending};
+pub(crate) use outcome::{Runner, ending, remarks};
 pub(crate) use programs::{Programs, SHELLS};
 pub(crate) use sandbox::check_sandbox;
 pub(crate) use workspace::{Workspace, check_name, left_behind};

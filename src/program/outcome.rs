@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Fault, FaultCode, JobStatus, ProcessEnd};
+use crate::domain::{Fault, FaultCode, JobStatus, LogLevel, ProcessEnd};
 use crate::process::{Ended, Exit, Limits, Outcome, StopCause, signal_name};
 
 /// Who ran it, for the sentences that people read.
@@ -71,6 +71,44 @@ pub(crate) fn ending(outcome: &Outcome, timeout: Duration, runner: Runner) -> Op
     Some(Ending { status, end, fault })
 }
 
+/// What else the log of a job should say about how its processes ended.
+pub(crate) fn remarks(ended: &Ended) -> Vec<(LogLevel, String)> {
+    let mut remarks = Vec::new();
+    if ended.ended_by_memory > 0 {
+        let text = format!(
+            "the system ended {} of the job's processes, since its memory was used up{}",
+            ended.ended_by_memory,
+            ended
+                .limits
+                .memory
+                .map_or_else(String::new, |limit| format!(": {limit} bytes (--job-memory)"))
+        );
+        remarks.push((LogLevel::Warning, text));
+    }
+    if ended.refused_processes > 0 {
+        let text = format!(
+            "the system refused the job {} more processes{}",
+            ended.refused_processes,
+            (ended.limits.processes).map_or_else(String::new, |limit| format!(
+                ": it may have {limit} (--job-processes)"
+            ))
+        );
+        remarks.push((LogLevel::Warning, text));
+    }
+    if ended.leaked > 0 {
+        let text = format!("{} processes that the job left behind were killed", ended.leaked);
+        remarks.push((LogLevel::Warning, text));
+    }
+    if ended.unkillable > 0 {
+        let text = format!(
+            "{} processes that the job left behind cannot be killed",
+            ended.unkillable
+        );
+        remarks.push((LogLevel::Error, text));
+    }
+    remarks
+}
+
 fn by_itself(ended: &Ended, runner: Runner) -> (JobStatus, Option<Fault>) {
     let limit = limit_that_ended(ended);
     let (code, message) = match (ended.exit, limit) {
@@ -115,8 +153,15 @@ fn limit_that_ended(ended: &Ended) -> Option<String> {
     let Limits {
         cpu_seconds,
         file_size,
+        memory,
         ..
     } = ended.limits;
+    if signal == SIGKILL
+        && ended.ended_by_memory > 0
+        && let Some(limit) = memory
+    {
+        return Some(format!("used up its memory of {limit} bytes (--job-memory)"));
+    }
     let used = (ended.usage.user + ended.usage.system).as_secs();
     match (signal, cpu_seconds, file_size) {
         (SIGXCPU, Some(limit), _) => Some(used_up(limit)),

@@ -24,6 +24,7 @@ pub(crate) async fn check_sandbox(spawner: &Path, sandbox: &Sandbox) -> io::Resu
         open_files,
         processes,
         file_size,
+        millicpus,
     } = sandbox.limits;
     tracing::info!(
         landlock,
@@ -33,23 +34,31 @@ pub(crate) async fn check_sandbox(spawner: &Path, sandbox: &Sandbox) -> io::Resu
         open_files,
         processes,
         file_size_bytes = file_size,
+        millicpus,
+        cgroup = sandbox.cgroup.as_ref().map(tracing::field::display),
         "sandbox"
     );
     if sandbox.mode == SandboxMode::Off {
         tracing::warn!("the sandbox is off: jobs may do all that their user may");
+    } else if landlock == 0 {
+        tracing::warn!(
+            landlock,
+            wanted = LANDLOCK_COMPLETE,
+            "this kernel keeps jobs from little: it has no Landlock, so they may write, read and signal all that their user \
+             may"
+        );
     } else if landlock < LANDLOCK_COMPLETE {
         tracing::warn!(
             landlock,
             wanted = LANDLOCK_COMPLETE,
-            "this kernel keeps jobs from little: without Landlock they may write and read all that their user may, and \
-             before version 6 they may signal the server"
+            "this kernel's Landlock keeps jobs from writing, but not from signalling the server and its spawners"
         );
     }
     let root = RunAs::is_root(sandbox.run_as.as_ref());
     if root {
         tracing::warn!("jobs run as root, whom a sandbox holds badly: name another user with --run-as");
     }
-    if root && processes.is_some() {
+    if root && processes.is_some() && sandbox.cgroup.is_none() {
         tracing::warn!("--job-processes holds for no job: the kernel does not count root's processes");
     }
     Ok(())

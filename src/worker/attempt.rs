@@ -15,7 +15,7 @@ use super::held::Place;
 use super::reporter::Reporter;
 use crate::domain::{JobStatus, LogLevel};
 use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, Spec, controls};
-use crate::program::{Runner, Variables, Workspace, drain, ending};
+use crate::program::{Runner, Variables, Workspace, drain, ending, remarks};
 use crate::telemetry::{chain, millis};
 
 /// A job that was taken, with the room for it.
@@ -125,11 +125,10 @@ async fn supervise(
     let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
     let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), drain(reporter, &mut printed));
     shared.give_back(slot);
-    if let Outcome::Ended(ended) = &outcome
-        && ended.leaked > 0
-    {
-        let text = format!("{} processes that the job left behind were killed", ended.leaked);
-        reporter.say(LogLevel::Warning, &text);
+    if let Outcome::Ended(ended) = &outcome {
+        for (level, text) in remarks(ended) {
+            reporter.say(level, &text);
+        }
         if ended.unkillable > 0 {
             tracing::error!(job.id = %task.id, processes = ended.unkillable, "processes of a job cannot be killed");
         }

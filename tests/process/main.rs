@@ -1,5 +1,6 @@
 //! The process module against real programs: bash, Python and the usual small tools.
 
+mod cgroup;
 mod escape;
 mod input;
 mod lost;

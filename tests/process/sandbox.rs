@@ -335,6 +335,7 @@ async fn limits_hold_and_can_be_told_from_other_ends() {
             open_files: Some(64),
             processes: None,
             file_size: Some(1 << 20),
+            millicpus: None,
         },
         ..place.sandbox()
     };

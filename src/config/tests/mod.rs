@@ -154,6 +154,8 @@ fn every_setting_can_be_set_in_each_of_the_three_places() {
         ("sandbox", "RUNQL_SANDBOX", "require"),
         ("job-write", "RUNQL_JOB_WRITE", "/a,/b"),
         ("run-as", "RUNQL_RUN_AS", "nobody:nogroup"),
+        ("job-cgroup", "RUNQL_JOB_CGROUP", "auto"),
+        ("job-cpus", "RUNQL_JOB_CPUS", "1.5"),
         ("job-cpu-seconds", "RUNQL_JOB_CPU_SECONDS", "9"),
         ("job-memory", "RUNQL_JOB_MEMORY", "900MiB"),
         ("job-open-files", "RUNQL_JOB_OPEN_FILES", "99"),

@@ -9,8 +9,10 @@
 //! spawner itself stays outside, free to kill what it has to, while nothing is forked and `posix_spawn` stays as fast
 //! as it is. Each program has a domain of its own: it can neither signal nor trace its spawner, nor another job.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use landlock::{
@@ -59,6 +61,7 @@ pub(super) struct Confinement {
     pub(super) run_as: Option<RunAs>,
     /// The version of Landlock that is in force; 0 is none.
     pub(super) landlock: u32,
+    pub(super) expendable: Expendable,
     visible: Visible,
     /// Places that all programs may write.
     writable: Vec<OwnedFd>,
@@ -79,14 +82,14 @@ pub(super) struct Walls {
 
 impl Confinement {
     /// Restricts this process as far as that holds for every program, and tries the rest.
-    pub(super) fn settle(sandbox: &Sandbox) -> io::Result<Self> {
+    pub(super) fn settle(sandbox: &Sandbox, expendable: Expendable) -> io::Result<Self> {
         lower_limits(&sandbox.limits)?;
-        be_expendable();
         let visible = Visible::all_but(&sandbox.hidden);
         let mut confinement = Self {
             limits: sandbox.limits,
             run_as: sandbox.run_as.clone(),
             landlock: 0,
+            expendable,
             writable: Vec::new(),
             devices: Devices::open()?,
             visible,
@@ -328,14 +331,40 @@ fn lower(resource: Resource, limit: Option<u64>) -> io::Result<()> {
     Ok(setrlimit(resource, new)?)
 }
 
-fn be_expendable() {
-    const FILE: &str = "/proc/self/oom_score_adj";
-    let now = std::fs::read_to_string(FILE)
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    if now.is_some_and(|now: i32| now < EXPENDABLE) {
-        // Where it cannot be said the kernel chooses by size alone.
-        let _ = std::fs::write(FILE, EXPENDABLE.to_string());
+/// Whom the kernel is to end first where memory runs out: programs, before their spawner and the server.
+pub(super) struct Expendable {
+    /// None where it cannot be said, and the kernel chooses by size alone; or where this process is expendable already.
+    file: Option<(File, i32)>,
+}
+
+impl Expendable {
+    /// To be had before this process hides its memory, since its files are root's from then on.
+    pub(super) fn open() -> Self {
+        let open = || {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .open("/proc/self/oom_score_adj")?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            let own = text.trim().parse().map_err(io::Error::other)?;
+            io::Result::Ok((file, own))
+        };
+        Self {
+            file: open().ok().filter(|(_, own)| *own < EXPENDABLE),
+        }
+    }
+
+    /// Does something that starts a program, which is born expendable.
+    pub(super) fn born<T>(&self, spawn: impl FnOnce() -> T) -> T {
+        let Some((file, own)) = &self.file else {
+            return spawn();
+        };
+        // Refused it changes nothing but whom the kernel chooses.
+        let _ = file.write_all_at(EXPENDABLE.to_string().as_bytes(), 0);
+        let spawned = spawn();
+        let _ = file.write_all_at(own.to_string().as_bytes(), 0);
+        spawned
     }
 }
 

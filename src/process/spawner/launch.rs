@@ -51,13 +51,16 @@ pub(super) fn launch(start: &Start, pipes: Pipes, confinement: &mut Confinement)
         with_cpu_limit(cpu_seconds, || Ok(command.spawn()?.id()))
     };
     let spawned = if confinement.is_open() {
-        spawn()
+        confinement.expendable.born(spawn)
     } else {
         let walls = confinement.walls(&own).map_err(|error| no_walls(&error))?;
-        let walled = in_thread(move || match walls.apply() {
-            Ok(_) => Ok(spawn()),
-            Err(error) => Err(no_walls(&error)),
-        });
+        let walled = || {
+            in_thread(move || match walls.apply() {
+                Ok(_) => Ok(spawn()),
+                Err(error) => Err(no_walls(&error)),
+            })
+        };
+        let walled = confinement.expendable.born(walled);
         walled.map_err(|error| no_walls(&error))??
     };
     spawned.map_err(|error| explain(start, &program, &error))

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, getpid, set_child_subreaper, setsid};
 
 use self::children::{Children, timespec};
-use self::confine::Confinement;
+use self::confine::{Confinement, Expendable};
 use self::job::Job;
 pub(super) use self::launch::too_long;
 use self::launch::{Pipes, launch};
@@ -96,9 +96,10 @@ fn settle(sandbox: &Sandbox) -> io::Result<(BorrowedFd<'static>, Confinement)> {
     // The name is for whoever reads a list of processes; without it all works the same.
     let _ = rustix::thread::set_name(c"runql-spawner");
     let events = system::settle_signals()?;
+    let expendable = Expendable::open();
     // The environment of a program passes through this memory, and another program of the same user could read it.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    Ok((events, Confinement::settle(sandbox)?))
+    Ok((events, Confinement::settle(sandbox, expendable)?))
 }
 
 /// What the server says first; none where it went away before.

@@ -52,6 +52,11 @@ async fn what_cannot_be_had_is_refused_with_its_reason() {
             &["--run-as", "root:no-such-group"],
             "there is no group `no-such-group`",
         ),
+        (
+            &["--job-cgroup", "/no/such/group"],
+            "/no/such/group is no control group of version 2",
+        ),
+        (&["--job-cpus", "1.5"], "--job-cpus needs a control group"),
         (&["--job-write", "."], "runql.db lies there"),
         (&["--job-write", "/no/such/folder"], "/no/such/folder"),
         // Where this is root, the folder of the test is its own alone.
