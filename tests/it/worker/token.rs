@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{EVAL, Remote, line, python};
-use crate::access::{closed, data, token};
+use crate::access::{closed, data, runql, token};
 use crate::support::app::{Setup, TestApp};
 use crate::support::both_stores;
 use crate::support::db::TestDb;
@@ -16,6 +16,7 @@ both_stores!(
     a_token_lets_a_worker_work,
     a_worker_says_why_it_is_not_let_in,
     a_worker_whose_token_is_revoked_ends,
+    a_worker_ends_when_its_token_expires_or_is_rotated,
 );
 
 /// A worker that shows a token, or none.
@@ -125,6 +126,26 @@ async fn a_worker_whose_token_is_revoked_ends(db: TestDb) {
         assert_eq!(remote.exit().await, Some(1));
         remote.says("does not take this worker any more").await;
         assert!(living(remote).is_empty());
+    }
+    app.stop().await;
+}
+
+async fn a_worker_ends_when_its_token_expires_or_is_rotated(db: TestDb) {
+    let app = Setup::new(&db).flag("--lease-ms", 600_000).start().await;
+    let short = token(&app, "short", "worker", &["--expires", "15s"]).await;
+    let old = token(&app, "long", "worker", &[]).await;
+    closed(&app).await;
+    let mut remotes = [
+        start(&app, Some(&short), "other-*"),
+        start(&app, Some(&old), "other-*"),
+    ];
+    for remote in &mut remotes {
+        remote.registered().await;
+    }
+    runql(&app, &["token", "rotate", "long"]).await;
+    for remote in &mut remotes {
+        assert_eq!(remote.exit().await, Some(1));
+        remote.says("does not take this worker any more").await;
     }
     app.stop().await;
 }
