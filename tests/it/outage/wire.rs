@@ -196,6 +196,8 @@ async fn a_wire_that_loses_all_is_given_up_in_time(db: TestDb) {
     std::fs::write(app.folder().join("go"), "").unwrap();
     app.nothing_left().await;
     wire.mend();
+    // A read that waits for a connection which was begun before is still refused.
+    well(&app).await;
     let job = app.ended(&id).await;
     assert_eq!(
         (&job["status"], &job["attempt"], &job["stdout"]),
