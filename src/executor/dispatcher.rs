@@ -21,7 +21,7 @@ use super::pool::{MOST_WORKERS, PoolChange, PoolCommand, PoolError, PoolState};
 use super::time::now;
 use crate::domain::{Job, WorkerId};
 use crate::failpoint::failpoint;
-use crate::store::{ClaimJobs, JoinPool, LeavePool, PoolMember, ReleaseJob, StoreError};
+use crate::store::{ClaimJobs, FreeWorkers, JoinPool, LeavePool, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::chain;
 
 /// How often to look for work without a hint: another node's hint may be lost.
@@ -107,23 +107,36 @@ impl Dispatcher {
         let asked = Instant::now();
         let held_until = self.context.held_until(asked);
         let now = now();
-        let workers: Vec<WorkerId> = self.idle.iter().map(|worker| worker.member.id).collect();
-        let wanted = workers.len();
+        let workers: FreeWorkers = self.idle.iter().map(|worker| worker.member.id).collect();
         let context = Arc::clone(&self.context);
         // Held until all that was claimed is on the list: the keeper takes what is not for lost.
         let _claiming = context.claiming.lock().await;
         let lease_until = now.after(self.context.options.lease);
-        let claimed = match self
-            .context
-            .store
-            .writer()
-            .write(ClaimJobs {
-                workers,
-                lease_until,
-                now,
-            })
-            .await
-        {
+        let claim = context.store.writer().write(ClaimJobs {
+            workers: workers.clone(),
+            lease_until,
+            now,
+        });
+        tokio::pin!(claim);
+        let mut leaving = Vec::new();
+        let claimed = loop {
+            tokio::select! {
+                claimed = &mut claim => break claimed,
+                Some(worker) = self.given_back.recv() => {
+                    if self.stays(&worker) {
+                        workers.join(worker.member.id);
+                        self.idle.push(worker);
+                    } else {
+                        leaving.push(worker);
+                    }
+                }
+            }
+        };
+        for worker in leaving {
+            // To be signed off and closed after this, not while jobs wait for their start.
+            let _ = self.give_back.send(worker);
+        }
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "no job could be claimed");
@@ -134,11 +147,12 @@ impl Dispatcher {
         if !claimed.is_empty() {
             failpoint!("claim.answered");
         }
-        let full = claimed.len() == wanted;
+        // Those that came too late for this claim want another one.
+        let more = claimed.len() == workers.asked_for() || self.idle.len() > workers.asked_for();
         if asked.elapsed() >= self.context.options.lease / 2 {
             // The lease began when the claim was made, and another node may take the jobs before it is renewed.
             self.give_back_late(claimed).await;
-            return full;
+            return more;
         }
         for job in claimed {
             let Some(place) = self
@@ -160,7 +174,7 @@ impl Dispatcher {
             let task = self.attempts.spawn(attempt).id();
             self.tasks.insert(task, (member, job));
         }
-        full
+        more
     }
 
     /// Gives jobs back whose claim was answered so late that this node may not start them.
@@ -177,6 +191,11 @@ impl Dispatcher {
                 tracing::warn!(job.id = %id, error = %chain(&error), "a job could not be given back");
             }
         }
+    }
+
+    /// Whether a worker that comes back is to be free again.
+    fn stays(&self, worker: &WorkerSlot) -> bool {
+        self.members.contains(&worker.member) && self.members.len() <= self.size
     }
 
     async fn take_back(&mut self, worker: WorkerSlot) {

@@ -21,7 +21,7 @@
 //! | `writer` | the queue and the group commit |
 //! | `tx`, `counters`, `rows`, `at_once` | what one transaction gathers, and how it is written |
 //! | `transaction`, `sqlite` | what a transaction runs on |
-//! | `insert`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
+//! | `insert`, `claim`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
 //! | `read`, `list`, `events`, `stats`, `log_read` | the questions |
@@ -31,6 +31,7 @@ mod audit;
 mod backup;
 mod bounded;
 mod cancel;
+mod claim;
 mod cleanup;
 mod condition;
 mod connect;
@@ -70,6 +71,7 @@ mod writer;
 pub use audit::{AuditFilter, AuditPage, Audited, DeleteAudit, Note, RecordAudit};
 pub use backup::{BackupError, backup};
 pub use cancel::{CancelJob, Cancelled};
+pub use claim::{ClaimJobs, FreeWorkers};
 pub use cleanup::{CleanedUp, CleanupBatch, CleanupFilter, MOST_AT_ONCE, Place};
 pub use connect::{Backend, OpenError, Store, StoreOptions};
 pub use error::StoreError;
@@ -80,7 +82,7 @@ pub use list::{JobOrder, JobOrderField, JobPage, Keyset, PageRequest};
 pub use log::AppendLog;
 pub use log_codec::{LogChunk, LogEncoder, LogSize};
 pub use log_read::{LogFilter, LogPage};
-pub use moves::{AttemptEnd, ClaimJobs, EndJob, EndResult, RecordProgress, ReleaseJob};
+pub use moves::{AttemptEnd, EndJob, EndResult, RecordProgress, ReleaseJob};
 pub use notify::listen;
 pub use read::Reader;
 pub use remote::{BackAgain, Heartbeat, MOST_REMOTE_WORKERS, RegisterWorker, RemoteFault, SignedIn};

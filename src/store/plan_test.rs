@@ -17,7 +17,7 @@ use super::condition::Condition;
 use super::transaction::WriteAccess;
 use super::{
     AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, ExpireLeases,
-    InsertJobs, Place, PromoteDue, Reader, RecordProgress, RenewLeases, Writer,
+    FreeWorkers, InsertJobs, Place, PromoteDue, Reader, RecordProgress, RenewLeases, Writer,
 };
 use crate::domain::{
     Command, Dependency, Exec, Fault, FaultCode, Job, JobId, JobStatus, Metadata, NewJob, PlanRules,
@@ -206,7 +206,7 @@ async fn no_hot_write_reads_the_history() {
             WorkerId::from_uuid(Uuid::now_v7()),
         ];
         let claim = ClaimJobs {
-            workers: workers.clone(),
+            workers: workers.iter().copied().collect(),
             lease_until: at(10),
             now: at(2),
         };
@@ -325,7 +325,7 @@ async fn no_end_of_a_step_reads_the_history() {
             (JobStatus::Failed, 4),
         ] {
             let claim = ClaimJobs {
-                workers: vec![WorkerId::from_uuid(Uuid::now_v7())],
+                workers: FreeWorkers::from_iter([WorkerId::from_uuid(Uuid::now_v7())]),
                 lease_until: at(10),
                 now: at(2),
             };

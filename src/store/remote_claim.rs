@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, Value as SqlValue};
 use tokio_util::sync::CancellationToken;
 
+use super::claim::{claim_sql, claimed};
 use super::error::StoreError;
 use super::log_codec::{LogEncoder, chunk_row};
-use super::moves::{claim_sql, claimed};
 use super::read::Reader;
 use super::remote::{HELD, RemoteFault, heard_of, registered};
 use super::transaction::SelectInTx;

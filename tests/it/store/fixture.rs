@@ -99,7 +99,7 @@ pub(super) async fn insert(node: &Node, jobs: Vec<NewJob>) -> Vec<Job> {
 /// Claims for these workers.
 pub(super) async fn claim_for(node: &Node, workers: Vec<WorkerId>, ms: i64) -> Vec<Job> {
     node.write(ClaimJobs {
-        workers,
+        workers: workers.into_iter().collect(),
         lease_until: at(ms).after(LEASE),
         now: at(ms),
     })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use runql::domain::{JobStatus, NewJob};
-use runql::store::{ClaimJobs, InsertJobs, InsertRefused};
+use runql::store::{ClaimJobs, FreeWorkers, InsertJobs, InsertRefused};
 
 use super::fixture::{at, claim, end, in_one_group, new_job, worker};
 use crate::support::both_stores;
@@ -70,7 +70,7 @@ async fn room_made_within_a_group_counts(db: TestDb) {
     let node = db.node().await;
     node.write(request(3, 3)).await.unwrap();
     let claim = ClaimJobs {
-        workers: vec![worker(), worker()],
+        workers: FreeWorkers::from_iter([worker(), worker()]),
         lease_until: at(99),
         now: at(9),
     };
