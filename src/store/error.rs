@@ -34,7 +34,7 @@ impl StoreError {
     }
 
     /// Whether a transaction that was rolled back is worth another try at once: its connection was lost, which a new
-    /// one mends, Postgres chose it to end a deadlock, it said nothing for too long, or another process wrote to the
+    /// one mends, Postgres chose it to end a deadlock, a row that it would not wait for was locked, it said nothing for too long, or another process wrote to the
     /// SQLite file meanwhile. One that got no answer has waited long enough.
     pub(super) fn is_passing(&self) -> bool {
         let error = match self {
@@ -52,7 +52,7 @@ impl StoreError {
             SqlxError::Database(database) => database.code().is_some_and(|code| {
                 if code.len() == 5 {
                     return code.starts_with("08")
-                        || ["25P03", "40001", "40P01", "57P01", "57P02"].contains(&&*code);
+                        || ["25P03", "40001", "40P01", "55P03", "57P01", "57P02"].contains(&&*code);
                 }
                 // SQLite's BUSY: a command beside the server wrote between what this transaction read and wrote.
                 code.parse::<i32>().is_ok_and(|code| code & 0xff == 5)

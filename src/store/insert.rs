@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use entity::{job_dependency, plan};
 use futures_util::future::BoxFuture;
+use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{ActiveValue::Set, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
@@ -179,18 +180,28 @@ impl InsertJobs {
         ids.sort_unstable();
         ids.dedup();
         tx.flush_jobs().await?;
-        // An end that commits later than this look sees the new job among those that wait for it.
-        tx.order().await?;
-        let mut found = HashMap::with_capacity(ids.len());
-        let rows = entity::job::Entity::find()
+        let stored = entity::job::Entity::find()
             .select_only()
             .column(entity::job::Column::Id)
             .column(entity::job::Column::Status)
-            .filter(tx.among(entity::job::Column::Id, &ids))
+            .filter(tx.among(entity::job::Column::Id, &ids));
+        if tx.is_again() {
+            // Another node had one of these rows under way; now that no lock is held that it needs, it is waited for.
+            stored.clone().lock_shared().rows_in(tx).await?;
+        }
+        // An end whose row is written later sees the new job among those that wait for it, and one that sees to what
+        // waits for it comes before this or after it. With this lock nothing is waited for: whoever has such a row may be
+        // waiting for the lock.
+        tx.order().await?;
+        let mut found = HashMap::with_capacity(ids.len());
+        let rows = stored
+            .lock_with_behavior(LockType::Share, LockBehavior::Nowait)
             .rows_in(tx)
             .await?;
         for row in rows {
             let status: JobStatus = row.get::<String>("status")?.parse()?;
+            // A claim steps over a row that is locked, and is not to take the queue for empty.
+            tx.committed.queued |= status == JobStatus::Pending;
             found.insert(JobId::from_uuid(row.get("id")?), status);
         }
         for (job, Dependency { job: awaited, on_end }) in wanted() {

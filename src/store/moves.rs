@@ -1,12 +1,13 @@
 //! Every change of a job's status. Each is guarded by the status and the attempt that it expects, and writes the
 //! event of the same step of the state machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use entity::{attempt, job};
 use futures_util::future::BoxFuture;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::StoreError;
 use super::log_codec::{LogChunk, chunk_row};
@@ -63,6 +64,10 @@ pub enum EndResult {
 impl Operation for EndJob {
     type Output = EndResult;
 
+    fn end(&self) -> Option<&EndJob> {
+        Some(self)
+    }
+
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<EndResult, StoreError>> {
         Box::pin(async move {
             let result = end(tx, &self.job, &self.end, self.now, self.jitter).await?;
@@ -77,6 +82,63 @@ impl Operation for EndJob {
             Ok(result)
         })
     }
+}
+
+/// Bytes of an output that is written together with other ends.
+const SMALL_OUTPUT: usize = 32 * 1024;
+
+/// What is in each row of [`end_at_once`], and is asked for: Postgres then expects few of them, and finds the jobs by their
+/// ids. Of a list of unknown length it expects so many that it would read the whole table instead.
+const MARK: &str = "end";
+
+/// Writes the final ends of a group by one statement, where each statement is a way there and back. The operations that
+/// they are of find out by [`Tx::written_end`], and do the rest.
+pub(super) async fn end_at_once(tx: &mut Tx, ends: &[&EndJob]) -> Result<(), StoreError> {
+    let mut wanted = BTreeMap::new();
+    for EndJob { job, end, now, .. } in ends {
+        let step = transition(
+            job.status,
+            job.attempt,
+            job.retry.max_attempts,
+            Move::End(end.status),
+        );
+        let output = end.output.as_ref().map(record::json_text);
+        if let Ok(step) = step
+            && step.to.is_final()
+            && output.as_ref().is_none_or(|output| output.len() <= SMALL_OUTPUT)
+        {
+            // Of two for one job, the second finds that it has ended.
+            wanted.entry(job.id).or_insert_with(|| {
+                json!({
+                    "mark": MARK, "ended": job.id.uuid(), "tried": job.attempt, "became": step.to.as_str(), "at": now.micros(),
+                    "code": end.end.exit_code, "sent": end.end.signal, "gave": output,
+                    "fault": end.fault.as_ref().map(|fault| fault.code.as_str()),
+                    "said": end.fault.as_ref().map(|fault| record::plain_text(&fault.message)),
+                })
+            });
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let rows = Value::from_iter(wanted.values().cloned());
+    let statement = tx.statement(
+        "UPDATE job SET status = became, finished_at = at, updated_at = at, lease_until = NULL, exit_code = code,
+            signal = sent, output = gave, error_code = fault, error_message = said
+         FROM json_to_recordset(CAST(? AS json)) AS ends(mark text, ended uuid, tried integer, became text, at bigint,
+            code integer, sent text, gave text, fault text, said text)
+         WHERE mark = ? AND id = ended AND status = 'RUNNING' AND attempt = tried
+         RETURNING id",
+        [rows.to_string().into(), MARK.into()],
+    );
+    let mut written = BTreeSet::new();
+    for row in tx.rows(statement).await? {
+        written.insert(JobId::from_uuid(row.get("id")?));
+    }
+    for job in wanted.into_keys() {
+        tx.note_written_end(job, written.contains(&job));
+    }
+    Ok(())
 }
 
 /// Ends the attempt that `job` is at.
@@ -168,6 +230,37 @@ async fn finish(
     ended: &AttemptEnd,
     now: Timestamp,
 ) -> Result<EndResult, StoreError> {
+    let written = match tx.written_end(job.id) {
+        Some(written) => written,
+        None => write_end(tx, job, step, ended, now).await?,
+    };
+    if !written {
+        return Ok(EndResult::Stale);
+    }
+    tx.count_move(&job.name, Some(step.from), Some(step.to));
+    let started = job.started_at.unwrap_or(now);
+    tx.counters.count_times(
+        &job.name,
+        Some(now.since(started)),
+        Some(started.since(job.run_at)),
+        1,
+    );
+    if let Some(worker) = job.worker {
+        tx.count_task(worker, step.to == JobStatus::Completed);
+    }
+    tx.add_event(event(job, step, now, ended.fault.clone()));
+    tx.add_ended(Ended::of(job, step, ended.fault.clone()), now);
+    Ok(EndResult::Ended(step.to))
+}
+
+/// Writes the row of a job that has ended; whether it was still at this attempt.
+async fn write_end(
+    tx: &Tx,
+    job: &Job,
+    step: Step,
+    ended: &AttemptEnd,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let statement = tx.statement(
         "UPDATE job SET status = ?, finished_at = ?, updated_at = ?, lease_until = NULL, exit_code = ?, signal = ?,
             output = ?, error_code = ?, error_message = ?
@@ -185,23 +278,7 @@ async fn finish(
             record::number(job.attempt).into(),
         ],
     );
-    if tx.execute(statement).await? == 0 {
-        return Ok(EndResult::Stale);
-    }
-    tx.count_move(&job.name, Some(step.from), Some(step.to));
-    let started = job.started_at.unwrap_or(now);
-    tx.counters.count_times(
-        &job.name,
-        Some(now.since(started)),
-        Some(started.since(job.run_at)),
-        1,
-    );
-    if let Some(worker) = job.worker {
-        tx.count_task(worker, step.to == JobStatus::Completed);
-    }
-    tx.add_event(event(job, step, now, ended.fault.clone()));
-    tx.add_ended(Ended::of(job, step, ended.fault.clone()), now);
-    Ok(EndResult::Ended(step.to))
+    Ok(tx.execute(statement).await? > 0)
 }
 
 fn attempt_row(job: &Job, ended: &AttemptEnd, now: Timestamp) -> attempt::ActiveModel {

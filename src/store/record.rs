@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use entity::{attempt, job, job_event, job_tag, worker};
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ActiveModelTrait, IntoActiveModel};
 use serde_json::Value;
 
 use super::error::StoreError;
+use super::tx::NewEvent;
 use crate::domain::{
     Attempt, CancelRequest, Command, EnvVar, EventSeq, Fault, Job, JobEvent, JobId, JobStatus, Metadata,
     NewJob, ProcessEnd, Progress, RetryPolicy, Tag, Timestamp, WaitReason, Worker, WorkerId, WorkerStatus,
@@ -296,4 +298,29 @@ pub(super) fn worker(row: worker::Model, busy: bool, silent_since: Timestamp) ->
         tasks_completed: row.tasks_completed,
         tasks_failed: row.tasks_failed,
     })
+}
+
+/// The row of an event, but for its number.
+pub(super) fn new_event(event: NewEvent) -> job_event::ActiveModel {
+    let (progress_current, progress_total, progress_step) =
+        event.progress.map_or((None, None, None), |progress| {
+            (Some(progress.current), progress.total, progress.step)
+        });
+    let (error_code, error_message) = event.fault.map_or((None, None), |fault| {
+        (Some(fault.code.as_str().to_owned()), Some(fault.message))
+    });
+    job_event::ActiveModel {
+        seq: NotSet,
+        job_id: Set(event.job.uuid()),
+        kind: Set(event.kind.as_str().to_owned()),
+        at: Set(event.at.micros()),
+        status: Set(event.status.as_str().to_owned()),
+        previous_status: Set(event.previous.map(|status| status.as_str().to_owned())),
+        attempt: Set(i32::try_from(event.attempt).unwrap_or(i32::MAX)),
+        progress_current: Set(progress_current),
+        progress_total: Set(progress_total),
+        progress_step: Set(progress_step),
+        error_code: Set(error_code),
+        error_message: Set(error_message),
+    }
 }

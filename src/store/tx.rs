@@ -4,12 +4,7 @@ use std::collections::BTreeMap;
 
 use entity::{audit, job, job_dependency, job_event, job_tag, log_chunk, plan};
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::{NotSet, Set},
-    ColumnTrait, DbBackend, Statement,
-};
-
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbBackend, Statement};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -19,7 +14,7 @@ use super::error::StoreError;
 use super::rows::Rows;
 use super::steps::{self, Ended};
 use super::transaction::{Row, Transaction};
-use super::{dialect, notify};
+use super::{dialect, notify, record};
 use crate::domain::{
     Changes, EventSeq, Fault, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
 };
@@ -55,6 +50,10 @@ pub struct Tx {
     events: Vec<NewEvent>,
     /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
     ended: Vec<Ended>,
+    /// Ends whose row is written already, or was found to be another's.
+    written_ends: BTreeMap<JobId, bool>,
+    /// Whether an earlier try was rolled back.
+    again: bool,
     /// The step that started last, for each plan of which one did.
     steps_started: BTreeMap<JobId, String>,
     /// The latest moment that an operation of this transaction told.
@@ -70,7 +69,7 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub(super) fn new(transaction: Transaction, node: Uuid) -> Self {
+    pub(super) fn new(transaction: Transaction, node: Uuid, again: bool) -> Self {
         let backend = transaction.backend();
         Self {
             node,
@@ -84,6 +83,8 @@ impl Tx {
             new_audit: Vec::new(),
             events: Vec::new(),
             ended: Vec::new(),
+            written_ends: BTreeMap::new(),
+            again,
             steps_started: BTreeMap::new(),
             now: Timestamp::from_micros(0),
             ordered: false,
@@ -162,6 +163,21 @@ impl Tx {
     pub(super) fn add_ended(&mut self, ended: Ended, now: Timestamp) {
         self.see(now);
         self.ended.push(ended);
+    }
+
+    /// Notes that the row of a job was written as ended, or that its end came too late.
+    pub(super) fn note_written_end(&mut self, job: JobId, written: bool) {
+        self.written_ends.insert(job, written);
+    }
+
+    /// Whether the row of a job was written as ended; none where that is still to be done. Told once.
+    pub(super) fn written_end(&mut self, job: JobId) -> Option<bool> {
+        self.written_ends.remove(&job)
+    }
+
+    /// Whether an earlier try of this was rolled back.
+    pub(super) const fn is_again(&self) -> bool {
+        self.again
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<Ended> {
@@ -284,25 +300,51 @@ impl Tx {
 
     /// Writes what was gathered: the last before the commit.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
-        if !(self.ended.is_empty() && self.steps_started.is_empty()) {
-            self.flush_jobs().await?;
-            self.order().await?;
-            steps::settle(self).await?;
-            failpoint!("plan.settled");
-        }
         self.committed.workers |= !self.worker_tasks.is_empty();
-        let last = if self.backend == DbBackend::Postgres {
-            self.flush_at_once().await?
-        } else {
-            self.flush_by_table().await?
-        };
-        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
+        // What is waited for can be asked with the rest, unless it is asked of rows that the rest brings.
+        let alone = self.backend == DbBackend::Postgres
+            && self.steps_started.is_empty()
+            && self.new_dependencies.is_empty()
+            && self.ended.iter().all(Ended::is_no_step);
+        if !alone {
+            self.settle().await?;
+        }
+        let awaited = self.flush_rest().await?;
+        if awaited {
+            self.settle().await?;
+            self.flush_rest().await?;
+        }
         Ok(())
     }
 
-    /// Writes all that is left by one statement, but for what is much. Gives the number of the last event.
-    async fn flush_at_once(&mut self) -> Result<Option<i64>, StoreError> {
+    /// Sees to all that waits for what ended, under the lock that orders commits.
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        if self.ended.is_empty() && self.steps_started.is_empty() {
+            return Ok(());
+        }
+        self.flush_jobs().await?;
+        self.order().await?;
+        steps::settle(self).await?;
+        failpoint!("plan.settled");
+        Ok(())
+    }
+
+    /// Writes what is left. Tells whether anything waits for what ended and was not seen to.
+    async fn flush_rest(&mut self) -> Result<bool, StoreError> {
+        let (last, awaited) = if self.backend == DbBackend::Postgres {
+            self.flush_at_once().await?
+        } else {
+            (self.flush_by_table().await?, false)
+        };
+        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
+        Ok(awaited)
+    }
+
+    /// Writes all that is left by one statement, but for what is much. Gives the number of the last event, and whether
+    /// anything waits for what ended.
+    async fn flush_at_once(&mut self) -> Result<(Option<i64>, bool), StoreError> {
         let mut at_once = AtOnce::default();
+        at_once.ask_who_waits_for(self.ended.iter().map(Ended::uuid));
         let mut left = Vec::new();
         left.extend(gathered("jobs", &mut self.new_jobs, "")?);
         left.extend(gathered("tags", &mut self.new_tags, "")?);
@@ -338,10 +380,12 @@ impl Tx {
             at_once.tell(events)?;
         }
         let Some(statement) = at_once.statement(notify::hint(self.node, &self.committed)) else {
-            return Ok(None);
+            return Ok((None, false));
         };
-        let row = self.row(statement).await?;
-        Ok(row.map_or(Ok(None), |row| row.get("seq"))?)
+        match self.row(statement).await? {
+            Some(row) => Ok((row.get("seq")?, row.get("awaited")?)),
+            None => Ok((None, false)),
+        }
     }
 
     /// Writes all that is left, a statement for each row. Gives the number of the last event.
@@ -363,7 +407,9 @@ impl Tx {
     }
 
     fn event_rows(&mut self) -> Result<Rows, StoreError> {
-        let events = std::mem::take(&mut self.events).into_iter().map(event_row);
+        let events = std::mem::take(&mut self.events)
+            .into_iter()
+            .map(record::new_event);
         Rows::of(events.collect(), Some(job_event::Column::Seq))
     }
 }
@@ -396,29 +442,5 @@ impl CommitError {
         } else {
             Self::Before(error)
         }
-    }
-}
-
-fn event_row(event: NewEvent) -> job_event::ActiveModel {
-    let (progress_current, progress_total, progress_step) =
-        event.progress.map_or((None, None, None), |progress| {
-            (Some(progress.current), progress.total, progress.step)
-        });
-    let (error_code, error_message) = event.fault.map_or((None, None), |fault| {
-        (Some(fault.code.as_str().to_owned()), Some(fault.message))
-    });
-    job_event::ActiveModel {
-        seq: NotSet,
-        job_id: Set(event.job.uuid()),
-        kind: Set(event.kind.as_str().to_owned()),
-        at: Set(event.at.micros()),
-        status: Set(event.status.as_str().to_owned()),
-        previous_status: Set(event.previous.map(|status| status.as_str().to_owned())),
-        attempt: Set(i32::try_from(event.attempt).unwrap_or(i32::MAX)),
-        progress_current: Set(progress_current),
-        progress_total: Set(progress_total),
-        progress_step: Set(progress_step),
-        error_code: Set(error_code),
-        error_message: Set(error_message),
     }
 }

@@ -6,11 +6,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use sea_orm::DbBackend;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::condition::Condition;
 use super::error::StoreError;
+use super::moves::{EndJob, end_at_once};
 use super::transaction::WriteAccess;
 use super::trouble::Away;
 use super::tx::{CommitError, Tx};
@@ -40,6 +42,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub trait Operation: Send + Sync + 'static {
     /// What the caller gets once it is durable.
     type Output: Send + 'static;
+
+    /// The end of an attempt, where it is one: a group's are written together.
+    #[doc(hidden)]
+    fn end(&self) -> Option<&EndJob> {
+        None
+    }
 
     /// Writes. What a caller can mend belongs into the output, and then nothing may have been written.
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Self::Output, StoreError>>;
@@ -101,6 +109,7 @@ impl Writer {
 
 /// An operation of any kind, with its place for the answer.
 trait Queued: Send {
+    fn end(&self) -> Option<&EndJob>;
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>>;
     fn settle(self: Box<Self>, result: Result<(), StoreError>);
     /// What its failpoints are named after: the type of its operation.
@@ -115,6 +124,10 @@ struct Waiting<O: Operation> {
 }
 
 impl<O: Operation> Queued for Waiting<O> {
+    fn end(&self) -> Option<&EndJob> {
+        self.operation.end()
+    }
+
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
         Box::pin(async move {
             self.output = Some(self.operation.apply(tx).await?);
@@ -174,7 +187,7 @@ impl Work {
         let started = Instant::now();
         let mut tries = 1;
         let outcome = loop {
-            match transact(&self.db, self.node, &mut group).await {
+            match transact(&self.db, self.node, &mut group, tries).await {
                 Err(CommitError::Before(error))
                     if error.is_passing() && tries < TRIES && started.elapsed() < self.patience =>
                 {
@@ -256,12 +269,17 @@ async fn transact(
     db: &WriteAccess,
     node: Uuid,
     group: &mut [Box<dyn Queued>],
+    try_number: u32,
 ) -> Result<Changes, CommitError> {
     let conn = db
         .begin()
         .await
         .map_err(|error| CommitError::Before(error.into()))?;
-    let mut tx = Tx::new(conn, node);
+    let mut tx = Tx::new(conn, node, try_number > 1);
+    if tx.backend() == DbBackend::Postgres {
+        let ends: Vec<&EndJob> = group.iter().filter_map(|queued| queued.end()).collect();
+        end_at_once(&mut tx, &ends).await.map_err(CommitError::Before)?;
+    }
     for queued in group.iter_mut() {
         queued.apply(&mut tx).await.map_err(CommitError::Before)?;
     }

@@ -71,6 +71,15 @@ impl Ended {
         }
     }
 
+    pub(super) const fn uuid(&self) -> Uuid {
+        self.id.uuid()
+    }
+
+    /// Whether it is neither part of a plan nor one, so that only jobs which wait for it care for its end.
+    pub(super) const fn is_no_step(&self) -> bool {
+        self.parent.is_none() && !self.kind.has_steps()
+    }
+
     /// A job that ended in an earlier transaction.
     fn before(job: &Job) -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! The store, on both databases: the same suite proves the same promises.
 
+mod awaited;
 mod cancel;
 mod claim;
 mod cleanup;
