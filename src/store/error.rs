@@ -34,8 +34,8 @@ impl StoreError {
     }
 
     /// Whether a transaction that was rolled back is worth another try at once: its connection was lost, which a new
-    /// one mends, Postgres chose it to end a deadlock, a row that it would not wait for was locked, it said nothing for too long, or another process wrote to the
-    /// SQLite file meanwhile. One that got no answer has waited long enough.
+    /// one mends, Postgres chose it to end a deadlock, a row was locked that it would not wait for, it said nothing for
+    /// too long, or another process wrote to the SQLite file meanwhile. One that got no answer has waited long enough.
     pub(super) fn is_passing(&self) -> bool {
         let error = match self {
             Self::Unavailable(away) => away.source(),

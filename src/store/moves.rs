@@ -108,7 +108,7 @@ pub(super) async fn end_at_once(tx: &mut Tx, ends: &[&EndJob]) -> Result<(), Sto
             && output.as_ref().is_none_or(|output| output.len() <= SMALL_OUTPUT)
         {
             // Of two for one job, the second finds that it has ended.
-            wanted.entry(job.id).or_insert_with(|| {
+            wanted.entry((job.id, job.attempt)).or_insert_with(|| {
                 json!({
                     "mark": MARK, "ended": job.id.uuid(), "tried": job.attempt, "became": step.to.as_str(), "at": now.micros(),
                     "code": end.end.exit_code, "sent": end.end.signal, "gave": output,
@@ -128,15 +128,16 @@ pub(super) async fn end_at_once(tx: &mut Tx, ends: &[&EndJob]) -> Result<(), Sto
          FROM json_to_recordset(CAST(? AS json)) AS ends(mark text, ended uuid, tried integer, became text, at bigint,
             code integer, sent text, gave text, fault text, said text)
          WHERE mark = ? AND id = ended AND status = 'RUNNING' AND attempt = tried
-         RETURNING id",
+         RETURNING id, attempt",
         [rows.to_string().into(), MARK.into()],
     );
     let mut written = BTreeSet::new();
     for row in tx.rows(statement).await? {
-        written.insert(JobId::from_uuid(row.get("id")?));
+        let attempt: i32 = row.get("attempt")?;
+        written.insert((JobId::from_uuid(row.get("id")?), attempt.unsigned_abs()));
     }
-    for job in wanted.into_keys() {
-        tx.note_written_end(job, written.contains(&job));
+    for (job, attempt) in wanted.into_keys() {
+        tx.note_written_end(job, attempt, written.contains(&(job, attempt)));
     }
     Ok(())
 }
@@ -230,7 +231,7 @@ async fn finish(
     ended: &AttemptEnd,
     now: Timestamp,
 ) -> Result<EndResult, StoreError> {
-    let written = match tx.written_end(job.id) {
+    let written = match tx.written_end(job) {
         Some(written) => written,
         None => write_end(tx, job, step, ended, now).await?,
     };

@@ -51,7 +51,7 @@ pub struct Tx {
     /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
     ended: Vec<Ended>,
     /// Ends whose row is written already, or was found to be another's.
-    written_ends: BTreeMap<JobId, bool>,
+    written_ends: BTreeMap<(JobId, u32), bool>,
     /// Whether an earlier try was rolled back.
     again: bool,
     /// The step that started last, for each plan of which one did.
@@ -166,13 +166,13 @@ impl Tx {
     }
 
     /// Notes that the row of a job was written as ended, or that its end came too late.
-    pub(super) fn note_written_end(&mut self, job: JobId, written: bool) {
-        self.written_ends.insert(job, written);
+    pub(super) fn note_written_end(&mut self, job: JobId, attempt: u32, written: bool) {
+        self.written_ends.insert((job, attempt), written);
     }
 
     /// Whether the row of a job was written as ended; none where that is still to be done. Told once.
-    pub(super) fn written_end(&mut self, job: JobId) -> Option<bool> {
-        self.written_ends.remove(&job)
+    pub(super) fn written_end(&mut self, job: &Job) -> Option<bool> {
+        self.written_ends.remove(&(job.id, job.attempt))
     }
 
     /// Whether an earlier try of this was rolled back.
