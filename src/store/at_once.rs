@@ -12,10 +12,9 @@
 //! the job ended.
 
 use sea_orm::{DbBackend, Statement, Value};
-
-use super::error::StoreError;
 use uuid::Uuid;
 
+use super::error::StoreError;
 use super::rows::Rows;
 use super::{dialect, notify};
 

@@ -34,7 +34,7 @@ def ended(command):
             " logs(first: 50, filter: { streams: [SYSTEM] }) { nodes { message } } } }",
             id=ran["job"]["id"],
         )["job"]
-        if job["status"] not in ("PENDING", "QUEUED", "RUNNING"):
+        if job["status"] not in ("PENDING", "RUNNING"):
             return job
         time.sleep(0.05)
 

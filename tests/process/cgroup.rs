@@ -1,5 +1,5 @@
 //! Control groups of version 2. Root can make one to hand over; whether it has controllers is the machine's affair, and
-//! where it has not, the reason is told. `tests/kernel.sh` runs these on a kernel where all of it is there.
+//! where it has not, the reason is told. `tests/kernel/run.sh` runs these on a kernel where all of it is there.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::{Path, PathBuf};

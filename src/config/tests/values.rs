@@ -32,6 +32,37 @@ fn sizes_and_lengths_of_time_take_units() {
 }
 
 #[test]
+fn a_share_of_processors_has_up_to_three_places() {
+    for (text, millis) in [
+        ("2", 2_000),
+        ("1.5", 1_500),
+        ("0.01", 10),
+        ("0.125", 125),
+        ("10000", 10_000_000),
+    ] {
+        let config = Place::new().config(&format!("--job-cpus {text}"));
+        assert_eq!(config.sandbox.millicpus, Some(millis), "{text}");
+    }
+    for text in [
+        "0",
+        "0.009",
+        "10000.001",
+        "1.2345",
+        "1.",
+        ".5",
+        "+1",
+        "1,5",
+        "two",
+    ] {
+        let refused = Place::new().variable("RUNQL_JOB_CPUS", text).refused("");
+        assert!(
+            refused.starts_with(&format!("RUNQL_JOB_CPUS: `{text}` is not a number from 0.01")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_rate_limit_has_a_burst_of_ten_seconds_unless_it_says_another() {
     let limit = |text: &str| {
         let limit = Place::new()
