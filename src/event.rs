@@ -29,6 +29,7 @@ pub struct Hints(Arc<Inner>);
 struct Inner {
     events: watch::Sender<EventSeq>,
     queued: watch::Sender<u64>,
+    coming: watch::Sender<u64>,
     workers: watch::Sender<u64>,
     /// None for any job: the hints to some were lost.
     cancels: broadcast::Sender<Option<JobId>>,
@@ -46,6 +47,7 @@ impl Default for Hints {
         Self(Arc::new(Inner {
             events: watch::Sender::new(EventSeq(0)),
             queued: watch::Sender::new(0),
+            coming: watch::Sender::new(0),
             workers: watch::Sender::new(0),
             cancels: broadcast::Sender::new(CANCELS),
             jobs: Mutex::default(),
@@ -86,6 +88,11 @@ impl Hints {
         }
     }
 
+    /// Tells that jobs are being stored: a claim that is asked for now shares their commit, if it comes in time.
+    pub fn jobs_come(&self) {
+        raise(&self.0.coming);
+    }
+
     /// Tells that anything may have changed: hints were lost.
     pub fn anything(&self) {
         raise(&self.0.queued);
@@ -123,6 +130,12 @@ impl Hints {
     #[must_use]
     pub fn queued(&self) -> watch::Receiver<u64> {
         self.0.queued.subscribe()
+    }
+
+    /// Counts up when jobs are being stored by this node; [`Hints::queued`] does so once they are.
+    #[must_use]
+    pub fn coming(&self) -> watch::Receiver<u64> {
+        self.0.coming.subscribe()
     }
 
     /// Counts up when a worker changed.

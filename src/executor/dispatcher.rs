@@ -73,11 +73,13 @@ impl Dispatcher {
     /// Runs until `stop`, and then until its attempts have ended.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut queued = self.context.hints.queued();
+        let mut coming = self.context.hints.coming();
         let mut look = true;
         loop {
             if look && self.running && !self.idle.is_empty() {
                 // Seen before the look, so a hint that comes during it leads to another one.
                 queued.borrow_and_update();
+                coming.borrow_and_update();
                 look = self.claim().await;
                 if look {
                     continue;
@@ -95,6 +97,7 @@ impl Dispatcher {
                     look = true;
                 }
                 _ = queued.changed() => look = true,
+                _ = coming.changed() => look = true,
                 () = tokio::time::sleep(LOOK) => look = true,
             }
         }

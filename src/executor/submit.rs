@@ -13,7 +13,7 @@ use super::validate_plan::CheckedJob;
 use super::{Executor, ListenError};
 use crate::domain::{Command, Job, JobId, RetryPolicy, Strategy};
 use crate::failpoint::failpoint;
-use crate::store::{Audited, InsertJobs, InsertRefused, Inserted, StoreError};
+use crate::store::{Audited, InsertJobs, InsertRefused, Inserted, Operation, StoreError};
 
 /// Jobs in one request: they are stored in one transaction, which others wait behind.
 const MOST_AT_ONCE: usize = 10_000;
@@ -196,16 +196,15 @@ impl Executor {
             .collect();
         let jobs = checked.into_iter().map(|(_, checked)| checked.job).collect();
         let operation = InsertJobs { jobs, queue_limit };
-        let writer = self.0.store.writer();
         let stored = match behalf {
-            None => writer.write(operation).await?,
+            None => self.hand_in(operation).await?,
             Some(behalf) => {
                 let note = Box::new(move |stored: &Result<Vec<Inserted>, InsertRefused>| {
                     stored
                         .as_deref()
                         .map_or_else(|_| Vec::new(), |stored| behalf.entries(stored))
                 });
-                writer.write(Audited { operation, note }).await?
+                self.hand_in(Audited { operation, note }).await?
             }
         };
         failpoint!("run.stored");
@@ -229,6 +228,13 @@ impl Executor {
             let refusal = Refusal::new(code, &["dependsOn", &at], refused.to_string());
             SubmitError::refused(index, refusal.below(&place))
         })
+    }
+
+    /// Hands jobs to the writer, and tells whoever may claim them while they are written.
+    async fn hand_in<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        let stored = self.0.store.writer().hand_over(operation).await?;
+        self.0.hints.jobs_come();
+        stored.await
     }
 
     /// Waits until a job has ended. None where there is no such job.

@@ -73,6 +73,10 @@ impl Operation for ClaimJobs {
     /// The jobs, the most urgent first; each names its worker.
     type Output = Vec<Job>;
 
+    fn is_awaited_by_jobs(&self) -> bool {
+        true
+    }
+
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Vec<Job>, StoreError>> {
         Box::pin(self.claim(tx))
     }

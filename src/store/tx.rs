@@ -58,7 +58,8 @@ pub struct Tx {
     steps_started: BTreeMap<JobId, String>,
     /// The latest moment that an operation of this transaction told.
     now: Timestamp,
-    ordered: bool,
+    /// Whether it holds the lock that orders commits.
+    pub(super) ordered: bool,
     pub(super) counters: Counters,
     worker_tasks: BTreeMap<WorkerId, (i64, i64)>,
     /// PENDING jobs before this transaction, once somebody asked, and what it has changed since.

@@ -1,7 +1,8 @@
 //! The one writer of a node: a queue, and one transaction for all that wait in it.
 //!
 //! A commit costs a sync of the disk, whatever it holds; so while one is under way the next writes gather, and go
-//! together. With one caller this is a commit for each write, with a hundred it is one for all.
+//! together. What comes while a group is still being written joins it: on an idle server a job is so stored and claimed
+//! by one commit. With one caller this is a commit for each write, with a hundred it is one for all.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,10 @@ const QUEUE: usize = 4_096;
 /// does not wait long for the last.
 const GROUP: usize = 512;
 
+/// How often a transaction looks whether more has come, before it commits: the first of it must not wait for a stream of
+/// others.
+const ROUNDS: u32 = 3;
+
 /// The longest pause before a commit, in which others may join it: as long as the last one took, where several came
 /// together then. On a busy server that makes fewer and larger commits, and each costs all its readers a wake-up.
 const LONGEST_GATHERING: Duration = Duration::from_micros(500);
@@ -49,12 +54,21 @@ pub trait Operation: Send + Sync + 'static {
         None
     }
 
+    /// Whether a job waits for its answer to be started.
+    #[doc(hidden)]
+    fn is_awaited_by_jobs(&self) -> bool {
+        false
+    }
+
     /// Writes. What a caller can mend belongs into the output, and then nothing may have been written.
     fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<Self::Output, StoreError>>;
 }
 
-/// Who is told of a commit, before the callers get their answers.
+/// Who is told of a commit, before the callers get their answers, but for those whom jobs wait for.
 pub(super) type OnCommit = Box<dyn Fn(Changes) + Send + Sync>;
+
+/// What was handed over and is not written yet.
+type Queue = mpsc::Receiver<Box<dyn Queued>>;
 
 /// A handle to the writer. Cheap to clone.
 #[derive(Clone)]
@@ -96,6 +110,18 @@ impl Writer {
     /// [`StoreError`] where the database failed; the write did then not happen, except that [`StoreError::Unknown`]
     /// leaves it open. A connection that was lost before the commit is opened again without the caller noticing.
     pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
+        self.hand_over(operation).await?.await
+    }
+
+    /// Hands over a write. What it gives waits until that is durable; dropped, the write stands.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Closed`]: there is no writer any more. The answer's are those of [`Writer::write`].
+    pub async fn hand_over<O: Operation>(
+        &self,
+        operation: O,
+    ) -> Result<impl Future<Output = Result<O::Output, StoreError>> + Send + use<O>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let queued = Box::new(Waiting {
             operation,
@@ -103,13 +129,14 @@ impl Writer {
             reply,
         });
         self.queue.send(queued).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        Ok(async { answer.await.map_err(|_| StoreError::Closed)? })
     }
 }
 
 /// An operation of any kind, with its place for the answer.
 trait Queued: Send {
     fn end(&self) -> Option<&EndJob>;
+    fn is_awaited_by_jobs(&self) -> bool;
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>>;
     fn settle(self: Box<Self>, result: Result<(), StoreError>);
     /// What its failpoints are named after: the type of its operation.
@@ -126,6 +153,10 @@ struct Waiting<O: Operation> {
 impl<O: Operation> Queued for Waiting<O> {
     fn end(&self) -> Option<&EndJob> {
         self.operation.end()
+    }
+
+    fn is_awaited_by_jobs(&self) -> bool {
+        self.operation.is_awaited_by_jobs()
     }
 
     fn apply<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
@@ -160,13 +191,13 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self, mut waiting: mpsc::Receiver<Box<dyn Queued>>) {
+    async fn run(self, mut waiting: Queue) {
         let mut group = Vec::new();
         let mut pause = Duration::ZERO;
         while waiting.recv_many(&mut group, GROUP).await > 0 {
             gather(&mut group, &mut waiting, pause);
             let (started, size) = (Instant::now(), group.len());
-            let away = self.commit(std::mem::take(&mut group)).await;
+            let away = self.commit(std::mem::take(&mut group), Some(&mut waiting)).await;
             // Whoever writes alone is not kept waiting for company that does not come.
             pause = if size > 1 {
                 started.elapsed().min(LONGEST_GATHERING)
@@ -182,12 +213,15 @@ impl Work {
         }
     }
 
-    /// Writes a group and tells its callers. Gives what was in the way where the database is away.
-    async fn commit(&self, mut group: Vec<Box<dyn Queued>>) -> Option<Away> {
+    /// Writes a group, with those of `waiting` that come meanwhile, and tells its callers. Gives what was in the way where
+    /// the database is away.
+    async fn commit(&self, mut group: Vec<Box<dyn Queued>>, mut waiting: Option<&mut Queue>) -> Option<Away> {
         let started = Instant::now();
         let mut tries = 1;
         let outcome = loop {
-            match transact(&self.db, self.node, &mut group, tries).await {
+            // A second try is not made longer, and might fail for what joined the first.
+            let joining = waiting.take();
+            match transact(&self.db, self.node, &mut group, joining, tries).await {
                 Err(CommitError::Before(error))
                     if error.is_passing() && tries < TRIES && started.elapsed() < self.patience =>
                 {
@@ -201,6 +235,13 @@ impl Work {
         match outcome {
             Ok(committed) => {
                 crate::telemetry::metrics::store_committed(started.elapsed(), group.len());
+                // A job that is to start comes before all who hear of it.
+                let (first, group) = group
+                    .into_iter()
+                    .partition::<Vec<_>, _>(|queued| queued.is_awaited_by_jobs());
+                for queued in first {
+                    queued.settle(Ok(()));
+                }
                 if !committed.is_empty() {
                     // What changed nothing needed no room and no right to write, so it proves nothing.
                     self.condition.written();
@@ -216,7 +257,7 @@ impl Work {
             Err(CommitError::Before(error)) if group.len() > 1 && !error.is_unavailable() => {
                 tracing::debug!(error = %crate::telemetry::chain(&error), group.size = group.len(), "a group of writes failed; each is tried alone");
                 for queued in group {
-                    Box::pin(self.commit(vec![queued])).await;
+                    Box::pin(self.commit(vec![queued], None)).await;
                 }
                 None
             }
@@ -253,11 +294,16 @@ impl Work {
 }
 
 /// Waits for others to join a group. It blocks: the writer has its thread to itself, and a runtime's clock is too coarse.
-fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut mpsc::Receiver<Box<dyn Queued>>, pause: Duration) {
+fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut Queue, pause: Duration) {
     if pause.is_zero() || group.len() >= GROUP {
         return;
     }
     std::thread::sleep(pause);
+    join(group, waiting);
+}
+
+/// Takes those that wait into a group.
+fn join(group: &mut Vec<Box<dyn Queued>>, waiting: &mut Queue) {
     while group.len() < GROUP
         && let Ok(queued) = waiting.try_recv()
     {
@@ -268,7 +314,8 @@ fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut mpsc::Receiver<Box<dyn
 async fn transact(
     db: &WriteAccess,
     node: Uuid,
-    group: &mut [Box<dyn Queued>],
+    group: &mut Vec<Box<dyn Queued>>,
+    mut joining: Option<&mut Queue>,
     try_number: u32,
 ) -> Result<Changes, CommitError> {
     let conn = db
@@ -276,12 +323,24 @@ async fn transact(
         .await
         .map_err(|error| CommitError::Before(error.into()))?;
     let mut tx = Tx::new(conn, node, try_number > 1);
-    if tx.backend() == DbBackend::Postgres {
-        let ends: Vec<&EndJob> = group.iter().filter_map(|queued| queued.end()).collect();
-        end_at_once(&mut tx, &ends).await.map_err(CommitError::Before)?;
-    }
-    for queued in group.iter_mut() {
-        queued.apply(&mut tx).await.map_err(CommitError::Before)?;
+    let (mut applied, mut rounds) = (0, 0);
+    while applied < group.len() {
+        let newly = &mut group[applied..];
+        if tx.backend() == DbBackend::Postgres {
+            let ends: Vec<&EndJob> = newly.iter().filter_map(|queued| queued.end()).collect();
+            end_at_once(&mut tx, &ends).await.map_err(CommitError::Before)?;
+        }
+        for queued in newly {
+            queued.apply(&mut tx).await.map_err(CommitError::Before)?;
+        }
+        (applied, rounds) = (group.len(), rounds + 1);
+        // Other nodes wait for the lock that orders commits, and whoever holds it should not wait for rows of theirs.
+        if rounds < ROUNDS
+            && !tx.ordered
+            && let Some(waiting) = &mut joining
+        {
+            join(group, waiting);
+        }
     }
     tx.flush().await.map_err(CommitError::Before)?;
     #[cfg(feature = "failpoints")]

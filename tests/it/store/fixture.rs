@@ -98,12 +98,17 @@ pub(super) async fn insert(node: &Node, jobs: Vec<NewJob>) -> Vec<Job> {
 
 /// Claims for these workers.
 pub(super) async fn claim_for(node: &Node, workers: Vec<WorkerId>, ms: i64) -> Vec<Job> {
-    node.write(ClaimJobs {
+    let claimed = node.write(ClaimJobs {
         workers: workers.into_iter().collect(),
         lease_until: at(ms).after(LEASE),
         now: at(ms),
-    })
-    .await
+    });
+    let claimed = claimed.await;
+    // A claim is answered before its commit is told of; whoever is next comes after that.
+    let open = Gate::default();
+    open.opened.cancel();
+    node.write(open).await;
+    claimed
 }
 
 /// Claims for so many new workers.

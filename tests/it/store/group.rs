@@ -1,22 +1,24 @@
 //! Group commit: many callers share a commit, and nobody suffers from a neighbour.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use runql::domain::{JobId, NewJob};
-use runql::store::{InsertJobs, Operation, StoreError, Tx};
+use runql::store::{InsertJobs, Operation, StoreError, Tx, Writer};
 
 use super::fixture::{NO_LIMIT, all_events, in_one_group, insert, new_job, stored};
 use crate::support::both_stores;
 use crate::support::db::TestDb;
+use crate::support::wait::until;
 
 both_stores!(
     many_inserters_share_commits,
     a_refused_row_harms_nobody_else,
     a_failing_operation_harms_nobody_else,
     who_went_away_is_not_waited_for,
+    nobody_waits_for_an_endless_stream,
 );
 
 async fn many_inserters_share_commits(db: TestDb) {
@@ -134,4 +136,53 @@ async fn who_went_away_is_not_waited_for(db: TestDb) {
     }
     insert(&node, vec![new_job(1)]).await;
     assert_eq!(stored(&node, id).await.id, id, "the write stands");
+}
+
+/// Inserts a job, and hands over the next one while it does.
+struct Link {
+    writer: Writer,
+    insert: InsertJobs,
+    left: Arc<Mutex<Vec<Link>>>,
+}
+
+impl Operation for Link {
+    type Output = ();
+
+    fn apply<'t>(&'t self, tx: &'t mut Tx) -> BoxFuture<'t, Result<(), StoreError>> {
+        async move {
+            let next = self.left.lock().unwrap().pop();
+            if let Some(next) = next {
+                drop(self.writer.hand_over(next).await?);
+            }
+            self.insert.apply(tx).await?.unwrap();
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// What comes while a group is written joins it, but not for ever.
+async fn nobody_waits_for_an_endless_stream(db: TestDb) {
+    let node = db.node().await;
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let link = |n| Link {
+        writer: node.writer().clone(),
+        insert: InsertJobs {
+            jobs: vec![new_job(n)],
+            queue_limit: NO_LIMIT,
+        },
+        left: Arc::clone(&left),
+    };
+    let links: Vec<Link> = (0..9).map(link).collect();
+    left.lock().unwrap().extend(links);
+    node.writer().write(link(9)).await.unwrap();
+    let mut together = Vec::new();
+    until("all jobs to be told of", async || {
+        let commits = node.take_commits();
+        together.extend(commits.iter().map(|commit| commit.jobs.len()));
+        let told: usize = together.iter().sum();
+        if told == 10 { Ok(()) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(together, [3, 3, 3, 1]);
 }
