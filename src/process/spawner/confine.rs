@@ -66,6 +66,8 @@ pub(super) struct Confinement {
     /// Places that all programs may write.
     writable: Vec<OwnedFd>,
     devices: Devices,
+    /// The domain of the next program, but for its own places; as long as what is visible stays as it was.
+    next: Option<RulesetCreated>,
 }
 
 struct Devices {
@@ -93,6 +95,7 @@ impl Confinement {
             writable: Vec::new(),
             devices: Devices::open()?,
             visible,
+            next: None,
         };
         if sandbox.mode != SandboxMode::Off {
             // Until the trial has said otherwise.
@@ -124,13 +127,24 @@ impl Confinement {
         let domain = if self.landlock == 0 {
             None
         } else {
-            self.visible.refresh();
-            Some(self.domain(own).map_err(io::Error::other)?)
+            let changed = self.visible.refresh();
+            let ready = self.next.take().filter(|_| !changed);
+            let domain = ready.map_or_else(|| self.domain(), Ok);
+            let domain = domain.and_then(|domain| domain_with(domain, own));
+            Some(domain.map_err(io::Error::other)?)
         };
         Ok(Walls {
             domain,
             run_as: self.run_as.clone(),
         })
+    }
+
+    /// Prepares what the next program will need, while nobody waits for it.
+    pub(super) fn make_ready(&mut self) {
+        if self.landlock != 0 && self.next.is_none() {
+            // What is wrong is told when a program is to be started.
+            self.next = self.domain().ok();
+        }
     }
 
     /// Opens a folder of a program's own. Its path is a real one, so a link on it was put there since.
@@ -158,12 +172,11 @@ impl Confinement {
         })
     }
 
-    fn domain(&self, own: &[OwnedFd]) -> Result<RulesetCreated, RulesetError> {
+    /// What every program is allowed.
+    fn domain(&self) -> Result<RulesetCreated, RulesetError> {
         let all = AccessFs::from_all(KNOWN);
         let read = AccessFs::from_read(KNOWN);
         let ask = AccessFs::ReadFile | AccessFs::IoctlDev;
-        // A device that is made anew is as good as the one that is hidden.
-        let write = all & !(AccessFs::MakeChar | AccessFs::MakeBlock);
         let mut domain = Ruleset::default()
             .handle_access(all)?
             .scope(Scope::from_all(KNOWN))?
@@ -179,10 +192,7 @@ impl Confinement {
             let write = AccessFs::WriteFile | AccessFs::Truncate;
             allow(&mut domain, device.as_fd(), ask | write)?;
         }
-        for place in own.iter().chain(&self.writable) {
-            allow(&mut domain, place.as_fd(), write)?;
-        }
-        Ok(domain)
+        domain_with(domain, &self.writable)
     }
 
     /// Tries on a thread what every program will be under; the version of Landlock that then is in force.
@@ -248,6 +258,16 @@ impl Devices {
             root: open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
         })
     }
+}
+
+/// A domain with places that may be written, too.
+fn domain_with(mut domain: RulesetCreated, places: &[OwnedFd]) -> Result<RulesetCreated, RulesetError> {
+    // A device that is made anew is as good as the one that is hidden.
+    let write = AccessFs::from_all(KNOWN) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    for place in places {
+        allow(&mut domain, place.as_fd(), write)?;
+    }
+    Ok(domain)
 }
 
 fn allow(

@@ -151,6 +151,7 @@ impl Spawner {
     /// Runs until the server is gone.
     fn run(&mut self) -> io::Result<()> {
         loop {
+            self.confinement.make_ready();
             let (asked, ended) = self.wait()?;
             if ended {
                 self.children.acknowledge();

@@ -59,16 +59,17 @@ impl Visible {
             .map(PathBuf::as_path)
     }
 
-    /// Looks again where something has changed.
-    pub(super) fn refresh(&mut self) {
+    /// Looks again where something has changed. Tells whether it did.
+    pub(super) fn refresh(&mut self) -> bool {
         let same = |(path, then): &(PathBuf, Option<Stamp>)| then.is_some() && *then == stamp(path);
         if !self.seen.is_empty() && self.seen.iter().all(same) {
-            return;
+            return false;
         }
         self.open.clear();
         self.more.clear();
         self.seen.clear();
         self.look(Path::new("/"));
+        true
     }
 
     fn look(&mut self, folder: &Path) {
