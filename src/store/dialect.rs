@@ -147,6 +147,15 @@ pub(super) const fn among_ids(backend: DbBackend) -> &'static str {
     }
 }
 
+/// What follows a column of ids that is to be one of those that a query gives. Postgres fetches the array first, and then
+/// each row by its id: it knows too little of a query's length to join by anything but a guess.
+pub(super) fn among_rows(backend: DbBackend, query: &str) -> String {
+    match backend {
+        DbBackend::Postgres => format!("= ANY(ARRAY({query}))"),
+        _ => format!("IN ({query})"),
+    }
+}
+
 /// The value of [`among_ids`].
 pub(super) fn id_list(ids: impl IntoIterator<Item = Uuid>) -> Value {
     serde_json::Value::from_iter(ids.into_iter().map(|id| id.to_string()))

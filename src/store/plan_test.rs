@@ -297,9 +297,9 @@ async fn no_end_of_a_step_reads_the_history() {
         };
         let mut jobs = vec![plan.clone()];
         for index in 0..4 {
-            // The last waits for the one before it, which fails.
-            let awaited = (index == 3).then(|| Dependency {
-                job: jobs[3].id,
+            // The second waits for the first, which completes, and the last for the third, which fails.
+            let awaited = [1, 3].contains(&index).then(|| Dependency {
+                job: jobs[usize::try_from(index).unwrap()].id,
                 on_end: false,
             });
             jobs.push(NewJob {

@@ -160,26 +160,32 @@ async fn release(tx: &mut Tx, ended: &[Ended]) -> Result<(), StoreError> {
     if !failed.is_empty() {
         cancel_dependents(tx, &failed).await?;
     }
-    let mut opened: BTreeSet<JobId> = BTreeSet::new();
+    let mut by_count: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
     for (id, by) in released {
-        let statement = tx.statement(
-            "UPDATE job SET blockers = blockers - ? WHERE id = ? AND status = 'PENDING' RETURNING *",
-            [by.into(), id.into()],
-        );
-        let Some(row) = tx.row(statement).await? else {
-            continue;
-        };
-        let row = row.model::<job::Model>()?;
-        if row.blockers > 0 {
-            continue;
-        }
-        let job = record::job(row)?;
-        if job.admitted {
-            make_ready(tx, &job).await?;
-        } else {
-            opened.extend(job.parent);
+        by_count.entry(by).or_default().push(id);
+    }
+    let (mut ready, mut opened) = (Vec::new(), BTreeSet::new());
+    let sql = format!(
+        "UPDATE job SET blockers = blockers - ? WHERE status = 'PENDING' AND id {} RETURNING *",
+        dialect::among_ids(tx.backend()),
+    );
+    for (by, ids) in by_count {
+        let statement = tx.statement(&sql, [by.into(), dialect::id_list(ids)]);
+        for row in tx.rows(statement).await? {
+            let row = row.model::<job::Model>()?;
+            if row.blockers > 0 {
+                continue;
+            }
+            let job = record::job(row)?;
+            if job.admitted {
+                ready.push(job);
+            } else {
+                opened.extend(job.parent);
+            }
         }
     }
+    ready.sort_unstable_by_key(|job| job.id);
+    make_ready(tx, ready).await?;
     for plan in opened {
         // One that has not started lets its steps in when it does.
         if running(tx, plan).await?.is_some() {

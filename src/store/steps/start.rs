@@ -34,47 +34,47 @@ pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), Sto
         [(free - used).into(), plan.uuid().into()],
     );
     tx.execute(statement).await?;
+    let mut admitted = Vec::with_capacity(next.len());
     for row in next {
-        let job = record::job(row.model::<job::Model>()?)?;
-        open_gate(tx, &job).await?;
-        make_ready(tx, &job).await?;
+        admitted.push(record::job(row.model::<job::Model>()?)?);
     }
-    Ok(())
+    if !admitted.is_empty() {
+        let sql = format!(
+            "UPDATE job SET gated = FALSE WHERE id {}",
+            dialect::among_ids(tx.backend())
+        );
+        tx.execute(tx.statement(&sql, [id_list(&admitted)])).await?;
+    }
+    make_ready(tx, admitted).await
 }
 
-async fn open_gate(tx: &Tx, job: &Job) -> Result<(), StoreError> {
-    let statement = tx.statement(
-        "UPDATE job SET gated = FALSE WHERE id = ?",
-        [job.id.uuid().into()],
-    );
-    tx.execute(statement).await?;
-    Ok(())
+fn id_list(jobs: &[Job]) -> SqlValue {
+    dialect::id_list(jobs.iter().map(|job| job.id.uuid()))
 }
 
-/// Puts a job into line that nothing blocks any more; a plan starts.
-pub(super) fn make_ready<'t>(tx: &'t mut Tx, job: &'t Job) -> BoxFuture<'t, Result<(), StoreError>> {
+/// Puts jobs into line that nothing blocks any more; plans among them start.
+pub(super) fn make_ready(tx: &mut Tx, jobs: Vec<Job>) -> BoxFuture<'_, Result<(), StoreError>> {
     Box::pin(async move {
         let now = tx.now();
-        if job.run_at <= now && job.command.kind().has_steps() {
-            return start(tx, job, now).await;
+        let (plans, jobs): (Vec<Job>, Vec<Job>) = jobs
+            .into_iter()
+            .partition(|job| job.run_at <= now && job.command.kind().has_steps());
+        if !jobs.is_empty() {
+            // They could start from now on, which is where their time in the queue begins.
+            let sql = format!(
+                "UPDATE job SET updated_at = ?, wait = CASE WHEN run_at > ? THEN 'SCHEDULED' ELSE 'QUEUED' END,
+                    run_at = CASE WHEN run_at > ? THEN run_at ELSE ? END
+                 WHERE status = 'PENDING' AND id {}",
+                dialect::among_ids(tx.backend()),
+            );
+            let at = SqlValue::from(now.micros());
+            let values = [at.clone(), at.clone(), at.clone(), at, id_list(&jobs)];
+            tx.execute(tx.statement(&sql, values)).await?;
+            tx.committed.queued = true;
         }
-        // It could start from now on, which is where its time in the queue begins.
-        let (wait, run_at) = if job.run_at > now {
-            ("SCHEDULED", job.run_at)
-        } else {
-            ("QUEUED", now)
-        };
-        let statement = tx.statement(
-            "UPDATE job SET wait = ?, run_at = ?, updated_at = ? WHERE id = ? AND status = 'PENDING'",
-            [
-                wait.into(),
-                run_at.micros().into(),
-                now.micros().into(),
-                job.id.uuid().into(),
-            ],
-        );
-        tx.execute(statement).await?;
-        tx.committed.queued = true;
+        for plan in plans {
+            start(tx, &plan, now).await?;
+        }
         Ok(())
     })
 }
@@ -116,19 +116,18 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
     let at = SqlValue::from(now.micros());
     let values = [at.clone(), at.clone(), at.clone(), at, plan.id.uuid().into()];
     tx.execute(tx.statement(&sql, values)).await?;
-    let sql =
-        format!("SELECT * FROM job WHERE parent_id = ? AND status = 'PENDING' AND kind IN {HAVE_STEPS}");
-    let statement = tx.statement(&sql, [plan.id.uuid().into()]);
-    for row in tx.rows(statement).await? {
+    let sql = format!(
+        "UPDATE job SET gated = FALSE WHERE parent_id = ? AND status = 'PENDING' AND kind IN {HAVE_STEPS} RETURNING *"
+    );
+    let mut free = Vec::new();
+    for row in tx.rows(tx.statement(&sql, [plan.id.uuid().into()])).await? {
         let row = row.model::<job::Model>()?;
-        let blocked = row.blockers > 0;
-        let job = record::job(row)?;
-        open_gate(tx, &job).await?;
-        if !blocked {
-            make_ready(tx, &job).await?;
+        if row.blockers == 0 {
+            free.push(record::job(row)?);
         }
     }
-    Ok(())
+    free.sort_unstable_by_key(|job| job.id);
+    make_ready(tx, free).await
 }
 
 /// Takes the steps into account that were cancelled while their plan still waited: nobody else will.

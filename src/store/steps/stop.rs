@@ -61,10 +61,9 @@ pub(in crate::store) async fn stop_steps(
     let sql = format!(
         "WITH RECURSIVE picked(id) AS ({BELOW})
          UPDATE job SET cancel_at = ?, cancel_reason = ?, cancel_grace_ms = ?, updated_at = ?
-         WHERE id IN (SELECT id FROM job WHERE status = 'RUNNING' AND cancel_at IS NULL
-                      AND id IN (SELECT id FROM picked){lock})
+         WHERE id {}
          RETURNING id",
-        lock = dialect::for_update_skip_locked(tx.backend()),
+        still(tx, "status = 'RUNNING' AND cancel_at IS NULL"),
     );
     let now = SqlValue::from(tx.now().micros());
     let reason = stop.reason.clone().unwrap_or_else(|| fault.message.clone());
@@ -83,6 +82,14 @@ pub(in crate::store) async fn stop_steps(
     Ok(())
 }
 
+/// Those of the picked jobs that are so, and that no other node is moving just then.
+fn still(tx: &Tx, condition: &str) -> String {
+    let picked = dialect::among_rows(tx.backend(), "SELECT id FROM picked");
+    let lock = dialect::for_update_skip_locked(tx.backend());
+    let jobs = format!("SELECT id FROM job WHERE {condition} AND id {picked}{lock}");
+    dialect::among_rows(tx.backend(), &jobs)
+}
+
 /// Cancels those of the picked jobs that have not started.
 async fn cancel_pending(
     tx: &mut Tx,
@@ -96,9 +103,9 @@ async fn cancel_pending(
         "WITH RECURSIVE picked(id) AS ({picked})
          UPDATE job SET status = 'CANCELLED', wait = NULL, finished_at = ?, updated_at = ?, cancel_at = ?,
             cancel_reason = ?, error_code = ?, error_message = ?
-         WHERE id IN (SELECT id FROM job WHERE status = 'PENDING' AND id IN (SELECT id FROM picked){lock})
+         WHERE id {}
          RETURNING id, kind, name, attempt, max_attempts, parent_id, step_key, gated",
-        lock = dialect::for_update_skip_locked(tx.backend()),
+        still(tx, "status = 'PENDING'"),
     );
     let now = tx.now();
     let message = record::plain_text(&fault.message);
