@@ -5,7 +5,8 @@
 //!                                                     └── what is left at the end goes with EndJob
 //! ```
 //!
-//! While a write is under way nothing is read: the pipe fills, and the process waits. So a flood costs the flooder.
+//! While a write is under way the next chunk is gathered, and once that is full nothing is read: the pipe fills, and the
+//! process waits. So a flood costs the flooder.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +17,7 @@ use super::time::timestamp;
 use crate::domain::{JobId, LogLevel, LogStream, Progress, Timestamp, log_limit_notice};
 use crate::process::{OutputChunk, Stream};
 use crate::program::{Line, Lines, Reading, Sink, drain};
-use crate::store::{AppendLog, LogChunk, LogEncoder, RecordProgress, StoreError, Writer};
+use crate::store::{Answer, AppendLog, LogChunk, LogEncoder, RecordProgress, StoreError, Writer};
 use crate::telemetry::{chain, metrics};
 
 /// As much as is written at once.
@@ -37,6 +38,8 @@ pub(super) struct LogWriter {
     attempt: u32,
     lines: Lines,
     encoder: LogEncoder,
+    /// The chunk that is being written, and its answer.
+    under_way: Option<(LogChunk, Answer<bool>)>,
     progress: Option<Progress>,
     /// Bytes that may still be kept.
     room: u64,
@@ -64,6 +67,7 @@ impl LogWriter {
             attempt,
             lines: Lines::default(),
             encoder: LogEncoder::default(),
+            under_way: None,
             progress: None,
             room: limit.saturating_sub(used),
             limit,
@@ -131,21 +135,45 @@ impl LogWriter {
     async fn record_progress(&mut self) {
         if let Some(progress) = self.progress.take().filter(|_| !self.stale) {
             let (job, attempt) = (self.job, self.attempt);
-            self.write(|| RecordProgress {
+            let record = || RecordProgress {
                 job,
                 attempt,
                 progress: progress.clone(),
-            })
-            .await;
+            };
+            self.write(None, record).await;
         }
     }
 
-    /// Writes until it is written, or has lost its sense. Tells whether it was written.
-    async fn write<O: crate::store::Operation<Output = bool>>(&mut self, operation: impl Fn() -> O) -> bool {
+    /// Waits until the chunk that is under way is written.
+    async fn settle(&mut self) {
+        if let Some((chunk, answer)) = self.under_way.take() {
+            let (job, attempt) = (self.job, self.attempt);
+            let append = || AppendLog {
+                job,
+                attempt,
+                chunk: chunk.clone(),
+            };
+            if !self.write(Some(answer), append).await {
+                self.discarded += chunk.len() as u64;
+            }
+        }
+    }
+
+    /// Writes until it is written, or has lost its sense. Tells whether it was written. `answer` is that of the first try,
+    /// where it was made already.
+    async fn write<O: crate::store::Operation<Output = bool>>(
+        &mut self,
+        mut answer: Option<Answer<bool>>,
+        operation: impl Fn() -> O,
+    ) -> bool {
         let mut pause = FIRST_PAUSE;
         let mut refused = 0;
         while !self.stale {
-            let error = match self.writer.write(operation()).await {
+            let written = match answer.take() {
+                Some(answer) => answer.durable().await,
+                None => self.writer.write(operation()).await,
+            };
+            let error = match written {
                 Ok(still_ours) => {
                     self.stale = !still_ours;
                     return still_ours;
@@ -193,23 +221,25 @@ impl Sink for LogWriter {
 
     async fn flush(&mut self) {
         self.record_progress().await;
+        // One at a time: what comes later must not be stored without what came before.
+        self.settle().await;
         if let Some(chunk) = self.encoder.take().filter(|_| !self.stale) {
-            let (job, attempt, bytes) = (self.job, self.attempt, chunk.len());
-            if !self
-                .write(|| AppendLog {
-                    job,
-                    attempt,
-                    chunk: chunk.clone(),
-                })
-                .await
-            {
-                self.discarded += bytes as u64;
+            let append = AppendLog {
+                job: self.job,
+                attempt: self.attempt,
+                chunk: chunk.clone(),
+            };
+            match self.writer.hand_over(append).await {
+                Ok(answer) => self.under_way = Some((chunk, answer)),
+                // The server is going down.
+                Err(_) => self.stale = true,
             }
         }
     }
 
     /// Ends the lines that have no end: what the server says afterwards comes after all that was printed.
-    fn close(&mut self) {
+    async fn close(&mut self) {
+        self.settle().await;
         let now = SystemTime::now();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut lines = std::mem::take(&mut self.lines);

@@ -234,7 +234,7 @@ impl Executor {
     async fn hand_in<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
         let stored = self.0.store.writer().hand_over(operation).await?;
         self.0.hints.jobs_come();
-        stored.await
+        stored.durable().await
     }
 
     /// Waits until a job has ended. None where there is no such job.

@@ -16,15 +16,15 @@ pub(crate) trait Sink {
     fn take(&mut self, chunk: &OutputChunk);
     /// Whether there is enough for a piece.
     fn is_full(&self) -> bool;
-    /// Hands on what there is, however long that takes.
+    /// Hands on what there is, however long that takes; what was handed on before comes first.
     async fn flush(&mut self);
     /// Told once the output has ended.
-    fn close(&mut self);
+    async fn close(&mut self);
 }
 
 /// Takes output until the process and all who hold its pipes are done.
 ///
-/// While a piece is handed on nothing is read: the pipe fills, and the process waits. So a flood costs the flooder.
+/// While the sink takes no more nothing is read: the pipe fills, and the process waits. So a flood costs the flooder.
 pub(crate) async fn drain(sink: &mut impl Sink, output: &mut mpsc::Receiver<OutputChunk>) {
     let mut flush_at: Option<Instant> = None;
     loop {
@@ -48,5 +48,5 @@ pub(crate) async fn drain(sink: &mut impl Sink, output: &mut mpsc::Receiver<Outp
         sink.flush().await;
         flush_at = None;
     }
-    sink.close();
+    sink.close().await;
 }

@@ -94,4 +94,4 @@ pub use token::{CreateToken, MOST_TOKENS, RevokeToken, RotateToken, TokenFault, 
 pub use trouble::{Away, Trouble};
 pub use tx::Tx;
 pub use worker::{JoinPool, LOCAL_BACKEND, LeavePool, PoolMember};
-pub use writer::{Operation, Writer};
+pub use writer::{Answer, Operation, Writer};

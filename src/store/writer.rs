@@ -110,18 +110,15 @@ impl Writer {
     /// [`StoreError`] where the database failed; the write did then not happen, except that [`StoreError::Unknown`]
     /// leaves it open. A connection that was lost before the commit is opened again without the caller noticing.
     pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Output, StoreError> {
-        self.hand_over(operation).await?.await
+        self.hand_over(operation).await?.durable().await
     }
 
-    /// Hands over a write. What it gives waits until that is durable; dropped, the write stands.
+    /// Hands over a write, and does not wait for it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Closed`]: there is no writer any more. The answer's are those of [`Writer::write`].
-    pub async fn hand_over<O: Operation>(
-        &self,
-        operation: O,
-    ) -> Result<impl Future<Output = Result<O::Output, StoreError>> + Send + use<O>, StoreError> {
+    /// [`StoreError::Closed`]: there is no writer any more.
+    pub async fn hand_over<O: Operation>(&self, operation: O) -> Result<Answer<O::Output>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let queued = Box::new(Waiting {
             operation,
@@ -129,7 +126,22 @@ impl Writer {
             reply,
         });
         self.queue.send(queued).await.map_err(|_| StoreError::Closed)?;
-        Ok(async { answer.await.map_err(|_| StoreError::Closed)? })
+        Ok(Answer(answer))
+    }
+}
+
+/// The answer to a write that was handed over. The write stands where this is dropped.
+#[derive(Debug)]
+pub struct Answer<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+impl<T> Answer<T> {
+    /// Waits until the write is durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Writer::write`].
+    pub async fn durable(self) -> Result<T, StoreError> {
+        self.0.await.map_err(|_| StoreError::Closed)?
     }
 }
 

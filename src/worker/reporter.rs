@@ -357,7 +357,7 @@ impl Sink for Reporter {
         }
     }
 
-    fn close(&mut self) {
+    async fn close(&mut self) {
         let now = timestamp(SystemTime::now());
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut lines = std::mem::take(&mut self.lines);
