@@ -25,6 +25,8 @@ pub struct Model {
     pub heads: Vec<u8>,
     /// The bytes of the lines, as they were printed.
     pub bytes: Vec<u8>,
+    /// Whether heads and bytes are compressed.
+    pub compressed: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -8,6 +8,7 @@ pub use sea_orm_migration::prelude::*;
 
 mod m20261121_000001_create_jobs;
 mod m20261121_000002_add_tokens;
+mod m20261122_000003_compress_logs;
 
 /// Applies the migrations, and tells which there are.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261121_000001_create_jobs::Migration),
             Box::new(m20261121_000002_add_tokens::Migration),
+            Box::new(m20261122_000003_compress_logs::Migration),
         ]
     }
 }

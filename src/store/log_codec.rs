@@ -4,14 +4,25 @@
 //!   head (9 bytes): │ stream 2 bits · level 3 bits · 3 spare │ length u32 │ µs after the chunk's time u32 │
 //! ```
 //!
-//! A line's bytes include its line feed, so the bytes of one stream, put together, are exactly what was printed.
+//! A line's bytes include its line feed, so the bytes of one stream, put together, are exactly what was printed. Where there
+//! are many, heads and bytes are stored as LZ4 blocks, each with its length before it: less to write costs less than to
+//! compress.
 
 use std::time::Duration;
+
+use entity::log_chunk;
+use lz4_flex::block::{compress_prepend_size, decompress_size_prepended, uncompressed_size};
 
 use crate::domain::{JobId, LogLevel, LogLine, LogStream, Timestamp, parse_line};
 
 /// Bytes of one head.
 const HEAD: usize = 9;
+
+/// Bytes from which on a chunk is compressed.
+const WORTH_IT: usize = 1_024;
+
+/// More than any chunk has, in bytes: what claims to be larger is damaged.
+const LARGEST: usize = 64 << 20;
 
 /// Lines that are ready to be stored.
 #[derive(Debug, Clone)]
@@ -24,19 +35,37 @@ pub struct LogChunk {
     pub(super) at: Timestamp,
     pub(super) heads: Vec<u8>,
     pub(super) bytes: Vec<u8>,
+    length: usize,
+    compressed: bool,
 }
 
 impl LogChunk {
     /// The bytes that its lines have.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.length
     }
 
     /// Whether it has no line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.line_count == 0
+    }
+
+    /// As it is stored.
+    fn pack(mut self) -> Self {
+        self.length = self.bytes.len();
+        if self.length >= WORTH_IT {
+            let (heads, bytes) = (
+                compress_prepend_size(&self.heads),
+                compress_prepend_size(&self.bytes),
+            );
+            // What is random, or compressed already, grows.
+            if heads.len() + bytes.len() < self.heads.len() + self.bytes.len() {
+                (self.heads, self.bytes, self.compressed) = (heads, bytes, true);
+            }
+        }
+        self
     }
 }
 
@@ -102,6 +131,8 @@ impl LogEncoder {
             at,
             heads: Vec::new(),
             bytes: Vec::new(),
+            length: 0,
+            compressed: false,
         });
         // A piece is far below 4 GiB, and a chunk spans less than an hour: both fit.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -132,7 +163,7 @@ impl LogEncoder {
 
     /// Takes what waits.
     pub fn take(&mut self) -> Option<LogChunk> {
-        self.open.take()
+        self.open.take().map(LogChunk::pack)
     }
 }
 
@@ -173,9 +204,25 @@ impl RawLine<'_> {
     }
 }
 
-/// The lines of a stored chunk. A head that cannot be read ends the chunk: the database was damaged, and the rest of
+/// A stored chunk, with heads and bytes as they were before they were compressed. Of one that is damaged, none.
+pub(super) fn unpack(mut chunk: log_chunk::Model) -> log_chunk::Model {
+    if chunk.compressed {
+        let plain = |packed: &[u8]| {
+            let (length, _) = uncompressed_size(packed).ok()?;
+            (length <= LARGEST)
+                .then(|| decompress_size_prepended(packed).ok())
+                .flatten()
+        };
+        chunk.heads = plain(&chunk.heads).unwrap_or_default();
+        chunk.bytes = plain(&chunk.bytes).unwrap_or_default();
+        chunk.compressed = false;
+    }
+    chunk
+}
+
+/// The lines of a chunk that was unpacked. A head that cannot be read ends the chunk: the database was damaged, and the rest of
 /// the log is still worth showing.
-pub(super) fn decode(chunk: &entity::log_chunk::Model) -> impl Iterator<Item = RawLine<'_>> {
+pub(super) fn decode(chunk: &log_chunk::Model) -> impl Iterator<Item = RawLine<'_>> {
     let mut start = 0_usize;
     chunk
         .heads
@@ -200,9 +247,9 @@ pub(super) fn decode(chunk: &entity::log_chunk::Model) -> impl Iterator<Item = R
 }
 
 /// The row of a chunk.
-pub(super) fn chunk_row(job: JobId, attempt: i32, chunk: LogChunk) -> entity::log_chunk::ActiveModel {
+pub(super) fn chunk_row(job: JobId, attempt: i32, chunk: LogChunk) -> log_chunk::ActiveModel {
     use sea_orm::{ActiveModelTrait, IntoActiveModel};
-    entity::log_chunk::Model {
+    log_chunk::Model {
         job_id: job.uuid(),
         attempt,
         first_line: chunk.first_line,
@@ -215,6 +262,7 @@ pub(super) fn chunk_row(job: JobId, attempt: i32, chunk: LogChunk) -> entity::lo
         at: chunk.at.micros(),
         heads: chunk.heads,
         bytes: chunk.bytes,
+        compressed: chunk.compressed,
     }
     .into_active_model()
     .reset_all()
@@ -259,5 +307,47 @@ mod tests {
         assert_eq!((lines[1].number, lines[1].message.as_str()), (2, "t\u{fffd}wo"));
         assert_eq!(lines[1].at, at.after(Duration::from_millis(3)));
         assert_eq!(lines[1].level, LogLevel::Error);
+    }
+
+    #[test]
+    fn many_lines_are_compressed_and_a_damaged_chunk_has_none() {
+        use sea_orm::TryIntoModel as _;
+        let mut encoder = LogEncoder::default();
+        let at = Timestamp::from_millis(1_000);
+        for number in 0..1_000 {
+            let line = format!("line {number}\n");
+            encoder.push(LogStream::Stdout, LogLevel::Info, at, line.as_bytes());
+        }
+        let length = usize::try_from(encoder.size().total).unwrap();
+        let chunk = encoder.take().unwrap();
+        assert_eq!(chunk.len(), length);
+        let row = |chunk| {
+            chunk_row(JobId::from_uuid(uuid::Uuid::nil()), 1, chunk)
+                .try_into_model()
+                .unwrap()
+        };
+        let stored = row(chunk);
+        assert!(stored.compressed && stored.bytes.len() * 2 < length && stored.heads.len() < 1_000);
+        let plain = unpack(stored.clone());
+        let lines: Vec<RawLine<'_>> = decode(&plain).collect();
+        assert_eq!(lines.len(), 1_000);
+        assert_eq!((lines[999].number, lines[999].bytes), (1_000, &b"line 999\n"[..]));
+        for damage in [
+            vec![],
+            vec![0xff; 40],
+            stored.bytes[..stored.bytes.len() / 2].to_vec(),
+        ] {
+            let damaged = log_chunk::Model {
+                bytes: damage,
+                ..stored.clone()
+            };
+            assert_eq!(decode(&unpack(damaged)).count(), 0);
+        }
+
+        let mut dice = fastrand::Rng::with_seed(1);
+        let noise: Vec<u8> = std::iter::repeat_with(|| dice.u8(..)).take(4_096).collect();
+        encoder.push(LogStream::Stdout, LogLevel::Info, at, &noise);
+        let stored = row(encoder.take().unwrap());
+        assert!(!stored.compressed && stored.bytes == noise);
     }
 }

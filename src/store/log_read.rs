@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use super::error::StoreError;
 use super::list::PageRequest;
-use super::log_codec::{LogSize, RawLine, decode};
+use super::log_codec::{LogSize, RawLine, decode, unpack};
 use super::read::Reader;
 use super::record;
 use super::transaction::SelectInTx;
@@ -105,7 +105,7 @@ fn size_with(last: Option<log_chunk::Model>) -> LogSize {
             stdout: chunk.stdout_offset,
             stderr: chunk.stderr_offset,
         };
-        for line in decode(&chunk) {
+        for line in decode(&unpack(chunk)) {
             size.grow(line.stream, i64::try_from(line.bytes.len()).unwrap_or(i64::MAX));
         }
         size
@@ -160,8 +160,9 @@ impl Reader {
                 .await?;
             let Some(edge) = chunks.last() else { break };
             let edge = (edge.first_line, edge.first_line + i64::from(edge.line_count));
-            for chunk in &chunks {
-                let mut picked: Vec<LogLine> = decode(chunk)
+            for chunk in chunks {
+                let chunk = unpack(chunk);
+                let mut picked: Vec<LogLine> = decode(&chunk)
                     .filter(|raw| raw.number > first && raw.number < last)
                     .filter_map(|raw| filter.pick(raw, search.as_deref()))
                     .collect();
@@ -246,14 +247,15 @@ impl Reader {
             .all(&self.db)
             .await?;
         let mut piece = Vec::new();
-        for chunk in &chunks {
+        for chunk in chunks {
+            let chunk = unpack(chunk);
             let mut place = match stream {
                 None => chunk.total_offset,
                 Some(LogStream::Stdout) => chunk.stdout_offset,
                 Some(LogStream::Stderr) => chunk.stderr_offset,
                 Some(LogStream::System) => chunk.total_offset - chunk.stdout_offset - chunk.stderr_offset,
             };
-            for line in decode(chunk).filter(|line| stream.is_none_or(|stream| line.stream == stream)) {
+            for line in decode(&chunk).filter(|line| stream.is_none_or(|stream| line.stream == stream)) {
                 let length = i64::try_from(line.bytes.len()).unwrap_or(i64::MAX);
                 let (skip, keep) = ((from - place).clamp(0, length), (to - place).clamp(0, length));
                 if skip < keep {

@@ -45,6 +45,15 @@ fn random_lines(dice: &mut fastrand::Rng, count: usize) -> Vec<Line> {
         .collect()
 }
 
+/// Lines of a chunk that is stored as it is, or of one that is compressed.
+fn some_or_many(dice: &mut fastrand::Rng) -> usize {
+    if dice.bool() {
+        dice.usize(1..6)
+    } else {
+        dice.usize(200..400)
+    }
+}
+
 /// Stores lines in chunks of these lengths in turn, the last with the end of the job.
 async fn print(node: &Node, job: &Arc<Job>, lines: &[Line], mut length: impl FnMut() -> usize) -> LogSize {
     let mut encoder = LogEncoder::default();
@@ -133,10 +142,10 @@ async fn every_range_of_bytes(db: TestDb) {
 async fn long_ranges_come_in_pieces(db: TestDb) {
     let node = db.node().await;
     let mut dice = fastrand::Rng::with_seed(6);
-    let lines = random_lines(&mut dice, 150);
+    let lines = random_lines(&mut dice, 1_500);
     let job = running(&node, new_job(0), 1).await;
     let mut lengths = fastrand::Rng::with_seed(7);
-    print(&node, &job, &lines, || lengths.usize(1..5)).await;
+    print(&node, &job, &lines, || some_or_many(&mut lengths)).await;
     for stream in STREAMS {
         let whole = bytes_of(&lines, stream);
         for _ in 0..10 {
@@ -187,10 +196,10 @@ fn random_filter(dice: &mut fastrand::Rng) -> LogFilter {
 async fn pages_forwards_and_backwards(db: TestDb) {
     let node = db.node().await;
     let mut dice = fastrand::Rng::with_seed(8);
-    let lines = random_lines(&mut dice, 120);
+    let lines = random_lines(&mut dice, 1_200);
     let job = running(&node, new_job(0), 1).await;
     let mut lengths = fastrand::Rng::with_seed(9);
-    print(&node, &job, &lines, || lengths.usize(1..6)).await;
+    print(&node, &job, &lines, || some_or_many(&mut lengths)).await;
     for round in 0..60 {
         let filter = if round < 4 {
             LogFilter::default()
@@ -212,7 +221,7 @@ async fn pages_forwards_and_backwards(db: TestDb) {
             })
             .map(|(number, line)| (number, text(line)))
             .collect();
-        let (from_end, limit) = (dice.bool(), dice.u64(1..40));
+        let (from_end, limit) = (dice.bool(), dice.u64(1..400));
         let mut got: Vec<(i64, String)> = Vec::new();
         loop {
             let edge = if from_end { got.first() } else { got.last() }.map(|(number, _)| *number);

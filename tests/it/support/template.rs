@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migration/src/lib.rs"),
     include_str!("../../../migration/src/m20261121_000001_create_jobs.rs"),
     include_str!("../../../migration/src/m20261121_000002_add_tokens.rs"),
+    include_str!("../../../migration/src/m20261122_000003_compress_logs.rs"),
 ];
 
 /// Makes a migrated database of that name on the server that `admin` leads to.
