@@ -179,12 +179,18 @@ impl Source {
     fn make(bench: &Bench, name: &str, kib: usize) -> Result<Self> {
         let path = bench.folder.join(format!("{name}-{kib}-kib"));
         let mut file = BufWriter::new(File::create(&path)?);
+        // As a service writes them: the server compresses logs, so what repeats itself would be too easy.
+        let words = [
+            "request", "served", "order", "payment", "cache", "miss", "retry", "timeout", "queue", "worker",
+        ];
+        let mut dice = fastrand::Rng::with_seed(1);
         for number in 0..(kib << 10) / LINE {
-            writeln!(
-                file,
-                "{number:012} {}",
-                &"what a program has to say about its work, time and again"[..LINE - 14]
-            )?;
+            let mut line = format!("{number:010} {:016x}", dice.u64(..));
+            while line.len() < LINE {
+                line.push(' ');
+                line.push_str(words[dice.usize(..words.len())]);
+            }
+            writeln!(file, "{}", &line[..LINE - 1])?;
         }
         file.flush()?;
         Ok(Self {
