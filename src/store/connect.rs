@@ -167,21 +167,25 @@ impl Store {
         lock: Option<File>,
         on_commit: impl Fn(Changes) + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
-        migrate(options, backend).await?;
-        let (write, bound) = match backend {
+        let (write, read) = match backend {
             Backend::Sqlite => {
+                migrate(options, backend).await?;
                 let path =
                     file::sqlite_path(&options.url).ok_or_else(|| OpenError::Address(options.url.clone()))?;
                 let file = SqliteWriter::open(path).map_err(StoreError::from)?;
-                (WriteAccess::File(file), None)
+                let read = open_pool(options, backend, options.readers, None).await?;
+                (WriteAccess::File(file), read)
             }
             Backend::Postgres => {
                 // Only one writes at a time; the others are for when a lost one hangs at its end.
-                let pool = open_pool(options, backend, 3, Some(options.acquire_timeout)).await?;
-                (WriteAccess::Pool(pool), Some(options.read_timeout))
+                let write = open_pool(options, backend, 3, Some(options.acquire_timeout));
+                let read = open_pool(options, backend, options.readers, Some(options.read_timeout));
+                // To connect is most of a start, and takes nothing of what is migrated.
+                let (migrated, write, read) = tokio::join!(migrate(options, backend), write, read);
+                migrated?;
+                (WriteAccess::Pool(write?), read?)
             }
         };
-        let read = open_pool(options, backend, options.readers, bound).await?;
         let node = Uuid::now_v7();
         let condition = Condition::default();
         let (writer, work) = Writer::new(
@@ -298,6 +302,7 @@ async fn connect(
         // A ping before each use costs half of a local read; what is idle for long is asked below.
         .test_before_acquire(false)
         .sqlx_logging(false);
+    let mut postgres = None;
     match backend {
         Backend::Sqlite => {
             wanted
@@ -322,6 +327,7 @@ async fn connect(
             wanted.set_application_name("runql");
             let url = url::Url::parse(&options.url).ok();
             let port = url.and_then(|url| url.port()).unwrap_or(POSTGRES_PORT);
+            postgres = Some(port);
             let session = session_settings(bound, options.silence);
             let distrust = distrust.clone();
             wanted.map_sqlx_postgres_pool_opts(move |pool| {
@@ -345,7 +351,14 @@ async fn connect(
             });
         }
     }
-    Database::connect(wanted).await
+    let connecting = Database::connect(wanted);
+    match postgres {
+        None => connecting.await,
+        Some(port) => tokio::select! {
+            connected = connecting => connected,
+            never = sockets::set_up_meanwhile(port) => match never {},
+        },
+    }
 }
 
 /// What the server is to do with a session whose client went away without a word. Within a transaction it may hold the

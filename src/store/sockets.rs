@@ -24,6 +24,10 @@ const QUIET: Duration = Duration::from_secs(10);
 const PROBE: Duration = Duration::from_secs(3);
 const PROBES: u32 = 3;
 
+/// Pauses between the looks for a socket that is being connected.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
 /// Sets up every connection of this process to this port.
 pub(super) fn set_up(port: u16) -> std::io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
@@ -52,6 +56,21 @@ pub(super) fn set_up(port: u16) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Sets them up while one of them is being connected, since the handshake of TLS waits twice for an acknowledgement. It
+/// never ends by itself, and looks less often the longer it takes.
+pub(super) async fn set_up_meanwhile(port: u16) -> std::convert::Infallible {
+    let mut pause = FIRST_LOOK;
+    while pause < LAST_LOOK {
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        if let Err(error) = set_up(port) {
+            tracing::debug!(error = %error, "the sockets to the database cannot be set up");
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 #[cfg(test)]
