@@ -4,7 +4,7 @@
 //! registers first, then reads, then waits for more than it has seen. One that has begun outlasts a database that is
 //! away: it goes on where it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +14,23 @@ use futures_util::Stream;
 use super::feed::{BATCH, LoadedEvent, load};
 use super::{Context, Executor};
 use crate::domain::{EventSeq, Job, JobEventType, JobFilter, JobId, LogLine};
-use crate::store::{EventFilter, LogFilter, PageRequest, StoreError};
+use crate::store::{EventFilter, LogFilter, LogPiece, StoreError};
 use crate::telemetry::chain;
 
-/// Lines that are read at once.
-const LINES: u64 = 500;
+/// Lines in one batch at most.
+const BATCH_LINES: usize = 500;
 
-/// Text in one batch, in bytes, beyond its first line. A batch costs several times its text until it is sent, and each
+/// Text in one batch, in bytes, but for its last line. A batch costs several times its text until it is sent, and each
 /// listener may have one that it does not take.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// Pieces of a log that are read at once: first, and where they turn out small. Each has a few hundred KiB at most, and
+/// many listeners may each have so many in memory.
+const PIECES: u64 = 2;
+const MOST_PIECES: u64 = 16;
+
+/// What is small: pieces are read as many at once as had so many bytes together.
+const PIECES_BYTES: usize = 512 * 1024;
 
 /// How often a listener to a running job's log looks without a hint.
 const LOOK: Duration = Duration::from_secs(2);
@@ -183,25 +191,24 @@ impl Executor {
                     at = LogPlace { attempt: latest, line: 0 };
                 }
                 if at.attempt > 0 {
+                    let mut ahead = Ahead::default();
                     loop {
-                        let page = outlast(|| {
-                            let page = PageRequest { limit: LINES, after: Some(at.line), before: None, from_end: false };
-                            context.store.reader().log_page(id, at.attempt, &filter, page)
-                        })
-                        .await?;
-                        let looked_to = page.looked_to.max(at.line);
-                        let mut lines = page.lines;
-                        while !lines.is_empty() {
-                            let rest = lines.split_off(fitting(&lines));
-                            let batch = std::mem::replace(&mut lines, rest);
-                            at.line = if lines.is_empty() { looked_to } else { last_number(&batch, at.line) };
-                            yield LogBatch { lines: batch, place: at };
+                        let mut batch = Batch::default();
+                        while !batch.is_full() && !ahead.is_over() {
+                            if ahead.pieces.is_empty() {
+                                let read = outlast(|| {
+                                    let reader = context.store.reader();
+                                    reader.log_pieces(id, at.attempt, &filter, at.line, ahead.at_once)
+                                });
+                                ahead.add(read.await?);
+                            }
+                            batch.fill(&mut ahead, &mut at.line);
                         }
-                        at.line = looked_to;
                         place = Some(at);
-                        if !page.has_next {
+                        if batch.lines.is_empty() {
                             break;
                         }
+                        yield LogBatch { lines: batch.lines, place: at };
                     }
                 }
                 if at.attempt == 0 {
@@ -224,18 +231,70 @@ impl Executor {
     }
 }
 
-/// How many of these lines make one batch; at least one.
-fn fitting(lines: &[LogLine]) -> usize {
-    let mut bytes = 0;
-    let more = lines.iter().position(|line| {
-        bytes += line.message.len();
-        bytes > BATCH_BYTES
-    });
-    more.map_or(lines.len(), |index| index.max(1))
+/// Pieces of a log that were read and not sent yet.
+struct Ahead {
+    pieces: VecDeque<LogPiece>,
+    /// So many are read at once.
+    at_once: u64,
+    /// Whether the last look found all that there was.
+    found_all: bool,
 }
 
-fn last_number(lines: &[LogLine], otherwise: i64) -> i64 {
-    lines.last().map_or(otherwise, |line| line.number)
+impl Default for Ahead {
+    fn default() -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            at_once: PIECES,
+            found_all: false,
+        }
+    }
+}
+
+impl Ahead {
+    /// Takes what a look found.
+    fn add(&mut self, pieces: Vec<LogPiece>) {
+        self.found_all = (pieces.len() as u64) < self.at_once;
+        let bytes: usize = pieces.iter().map(LogPiece::size).sum();
+        self.at_once = if bytes < PIECES_BYTES / 2 {
+            MOST_PIECES.min(self.at_once * 2)
+        } else {
+            PIECES
+        };
+        self.pieces.extend(pieces);
+    }
+
+    fn is_over(&self) -> bool {
+        self.found_all && self.pieces.is_empty()
+    }
+}
+
+/// Lines that are sent together.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<LogLine>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.lines.len() >= BATCH_LINES || self.bytes >= BATCH_BYTES
+    }
+
+    /// Takes lines until it is full or nothing is left, and notes how far that goes.
+    fn fill(&mut self, ahead: &mut Ahead, place: &mut i64) {
+        while let Some(piece) = ahead.pieces.front_mut() {
+            for line in piece.by_ref() {
+                self.bytes += line.message.len();
+                self.lines.push(line);
+                if self.is_full() {
+                    *place = piece.looked_to();
+                    return;
+                }
+            }
+            *place = piece.looked_to();
+            ahead.pieces.pop_front();
+        }
+    }
 }
 
 /// The next events after a place, how far that goes, and whether there may be more at once.

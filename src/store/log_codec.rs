@@ -220,14 +220,39 @@ pub(super) fn unpack(mut chunk: log_chunk::Model) -> log_chunk::Model {
     chunk
 }
 
+/// A place in a chunk that was unpacked: after so many of its lines and of their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) line: usize,
+    pub(super) byte: usize,
+}
+
+impl Place {
+    /// The place after the line that begins here.
+    pub(super) const fn after(self, line: &RawLine<'_>) -> Self {
+        Self {
+            line: self.line + 1,
+            byte: self.byte + line.bytes.len(),
+        }
+    }
+}
+
 /// The lines of a chunk that was unpacked. A head that cannot be read ends the chunk: the database was damaged, and the rest of
 /// the log is still worth showing.
 pub(super) fn decode(chunk: &log_chunk::Model) -> impl Iterator<Item = RawLine<'_>> {
-    let mut start = 0_usize;
-    chunk
-        .heads
+    decode_from(chunk, Place::default())
+}
+
+/// The lines of a chunk from a place on.
+pub(super) fn decode_from(chunk: &log_chunk::Model, place: Place) -> impl Iterator<Item = RawLine<'_>> {
+    let heads = chunk.heads.get(place.line * HEAD..).unwrap_or_default();
+    let first = chunk
+        .first_line
+        .saturating_add(i64::try_from(place.line).unwrap_or(i64::MAX));
+    let mut start = place.byte;
+    heads
         .chunks_exact(HEAD)
-        .zip(chunk.first_line..)
+        .zip(first..)
         .map_while(move |(head, number)| {
             let stream = *LogStream::ALL.get(usize::from(head[0] & 0b11))?;
             let level = *LogLevel::ALL.get(usize::from(head[0] >> 2 & 0b111))?;

@@ -1,6 +1,7 @@
 //! Reading logs: pages of lines, and ranges of bytes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use entity::log_chunk::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait};
@@ -8,7 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use super::error::StoreError;
 use super::list::PageRequest;
-use super::log_codec::{LogSize, RawLine, decode, unpack};
+use super::log_codec::{LogSize, Place, RawLine, decode, decode_from, unpack};
 use super::read::Reader;
 use super::record;
 use super::transaction::SelectInTx;
@@ -50,8 +51,16 @@ impl LogFilter {
         query
     }
 
-    /// The line as a reader gets it, where it is wanted.
-    fn pick(&self, raw: RawLine<'_>, search: Option<&str>) -> Option<LogLine> {
+    /// The filter with which lines are picked.
+    fn lowered(&self) -> Self {
+        Self {
+            search: self.search.as_ref().map(|text| text.to_lowercase()),
+            ..self.clone()
+        }
+    }
+
+    /// The line as a reader gets it, where it is wanted. To be asked of a filter that was lowered.
+    fn pick(&self, raw: RawLine<'_>) -> Option<LogLine> {
         let wanted = self
             .streams
             .as_ref()
@@ -61,7 +70,8 @@ impl LogFilter {
             return None;
         }
         let line = raw.to_line();
-        search
+        self.search
+            .as_ref()
             .is_none_or(|search| line.message.to_lowercase().contains(search))
             .then_some(line)
     }
@@ -76,8 +86,56 @@ pub struct LogPage {
     pub has_next: bool,
     /// Whether some come before.
     pub has_previous: bool,
-    /// The number of the last line that was looked at; what is not in `lines` up to here did not match.
-    pub looked_to: i64,
+}
+
+/// A stored piece of a log, from which lines are taken one after the other. It holds the piece as it was printed, and
+/// makes each line as it is asked for.
+#[derive(Debug)]
+pub struct LogPiece {
+    chunk: log_chunk::Model,
+    place: Place,
+    filter: Arc<LogFilter>,
+}
+
+impl LogPiece {
+    /// The number of the last line that was looked at; what was not taken up to here did not match.
+    #[must_use]
+    pub fn looked_to(&self) -> i64 {
+        self.chunk.first_line - 1 + i64::try_from(self.place.line).unwrap_or(i64::MAX)
+    }
+
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.chunk.heads.len() + self.chunk.bytes.len()
+    }
+
+    /// Passes over the lines up to this one.
+    fn skip_to(&mut self, number: i64) {
+        let mut place = self.place;
+        for line in decode(&self.chunk).take_while(|line| line.number <= number) {
+            place = place.after(&line);
+        }
+        self.place = place;
+    }
+}
+
+/// The lines that match.
+impl Iterator for LogPiece {
+    type Item = LogLine;
+
+    fn next(&mut self) -> Option<LogLine> {
+        for raw in decode_from(&self.chunk, self.place) {
+            self.place = self.place.after(&raw);
+            if let Some(line) = self.filter.pick(raw) {
+                return Some(line);
+            }
+        }
+        // Where a damaged head hides the rest, that was looked at, too.
+        self.place.line = usize::try_from(self.chunk.line_count).unwrap_or(0);
+        self.place.byte = self.chunk.bytes.len();
+        None
+    }
 }
 
 /// The pieces of an attempt's log.
@@ -85,6 +143,18 @@ pub(super) fn chunks(job: JobId, attempt: u32) -> Select<log_chunk::Entity> {
     log_chunk::Entity::find()
         .filter(Column::JobId.eq(job.uuid()))
         .filter(Column::Attempt.eq(record::number(attempt)))
+}
+
+/// The pieces with a line above `low` and one below `high`.
+fn between(job: JobId, attempt: u32, low: i64, high: i64) -> Select<log_chunk::Entity> {
+    let end = Expr::col(Column::FirstLine)
+        .add(Expr::col(Column::LineCount))
+        .sub(1);
+    // The bounds on the key itself are what the index can use; chunks are far below so many lines.
+    chunks(job, attempt)
+        .filter(Column::FirstLine.lt(high))
+        .filter(end.gt(low))
+        .filter(Column::FirstLine.gt(low.saturating_sub(LINES_PER_CHUNK)))
 }
 
 /// How much there is of an attempt's log.
@@ -122,6 +192,38 @@ impl Reader {
         Ok(size_with(last_chunk(job, attempt).one(&self.db).await?))
     }
 
+    /// The next pieces of a log that may have lines after this one that match, at most so many, in their order.
+    ///
+    /// # Errors
+    ///
+    /// See [`Reader::job`].
+    pub async fn log_pieces(
+        &self,
+        job: JobId,
+        attempt: u32,
+        filter: &LogFilter,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<LogPiece>, StoreError> {
+        let chunks = filter
+            .select(between(job, attempt, after, i64::MAX))
+            .order_by_asc(Column::FirstLine)
+            .limit(limit)
+            .all(&self.db)
+            .await?;
+        let filter = Arc::new(filter.lowered());
+        let pieces = chunks.into_iter().map(|chunk| LogPiece {
+            chunk: unpack(chunk),
+            place: Place::default(),
+            filter: Arc::clone(&filter),
+        });
+        let mut pieces: Vec<LogPiece> = pieces.collect();
+        if let Some(first) = pieces.first_mut() {
+            first.skip_to(after);
+        }
+        Ok(pieces)
+    }
+
     /// A page of lines; places are line numbers.
     ///
     /// # Errors
@@ -134,26 +236,15 @@ impl Reader {
         filter: &LogFilter,
         page: PageRequest<i64>,
     ) -> Result<LogPage, StoreError> {
-        let search = filter.search.as_ref().map(|text| text.to_lowercase());
+        let filter = filter.lowered();
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let (mut low, mut high) = (page.after.unwrap_or(0), page.before.unwrap_or(i64::MAX));
         let (first, last) = (low, high);
         let mut lines = Vec::new();
-        let mut looked_to = low;
         while lines.len() <= limit {
-            // A chunk belongs to the range where its first line is below `high` and its last above `low`.
-            let end = Expr::col(Column::FirstLine)
-                .add(Expr::col(Column::LineCount))
-                .sub(1);
             let order = if page.from_end { Order::Desc } else { Order::Asc };
-            let query = chunks(job, attempt)
-                .filter(Column::FirstLine.lt(high))
-                .filter(end.gt(low));
-            // The bound on the key itself is what the index can use; chunks are far below this many lines.
-            let query = filter
-                .select(query)
-                .filter(Column::FirstLine.gt(low.saturating_sub(LINES_PER_CHUNK)));
-            let chunks = query
+            let chunks = filter
+                .select(between(job, attempt, low, high))
                 .order_by(Column::FirstLine, order)
                 .limit(CHUNKS_OF_LINES)
                 .all(&self.db)
@@ -164,7 +255,7 @@ impl Reader {
                 let chunk = unpack(chunk);
                 let mut picked: Vec<LogLine> = decode(&chunk)
                     .filter(|raw| raw.number > first && raw.number < last)
-                    .filter_map(|raw| filter.pick(raw, search.as_deref()))
+                    .filter_map(|raw| filter.pick(raw))
                     .collect();
                 if page.from_end {
                     picked.reverse();
@@ -178,28 +269,22 @@ impl Reader {
                 high = edge.0;
             } else {
                 low = edge.1 - 1;
-                looked_to = Ord::min(low, last - 1);
             }
         }
         let more = lines.len() > limit;
         lines.truncate(limit);
-        if more {
-            looked_to = lines.last().map_or(looked_to, |line| line.number);
-        }
         if page.from_end {
             lines.reverse();
             return Ok(LogPage {
                 lines,
                 has_next: page.before.is_some(),
                 has_previous: more,
-                looked_to,
             });
         }
         Ok(LogPage {
             lines,
             has_next: more,
             has_previous: page.after.is_some(),
-            looked_to,
         })
     }
 

@@ -81,7 +81,7 @@ pub use lease::{ExpireLeases, Expired, Held, PromoteDue, RenewLeases, Renewed, W
 pub use list::{JobOrder, JobOrderField, JobPage, Keyset, PageRequest};
 pub use log::AppendLog;
 pub use log_codec::{LogChunk, LogEncoder, LogSize};
-pub use log_read::{LogFilter, LogPage};
+pub use log_read::{LogFilter, LogPage, LogPiece};
 pub use moves::{AttemptEnd, EndJob, EndResult, RecordProgress, ReleaseJob};
 pub use notify::listen;
 pub use read::Reader;
