@@ -15,6 +15,7 @@
 //! | `query`, `mutation`, `subscription` | the entry points |
 //! | `input`, `types`, `words`, `scalar` | what goes in and what comes out |
 //! | `page`, `cursor`, `loader`, `context` | pages, places in them, batches of questions, shorthands |
+//! | `resolve` | answers fields that are at hand without the machinery for those that ask |
 //! | `error` | faults of the layers below, with their codes |
 //!
 //! The schema is written in doc comments: what stands there is what people read in GraphiQL. `schema.graphql` at the
@@ -30,6 +31,7 @@ mod loader;
 mod mutation;
 mod page;
 mod query;
+mod resolve;
 mod scalar;
 mod schema;
 mod subscription;

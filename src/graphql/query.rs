@@ -39,7 +39,7 @@ impl Query {
             return Ok(Pipeline::find_by_id(ctx, id).await?.map(Node::Pipeline));
         }
         if let Some(job) = Job::read(ctx, JobId::from_uuid(id)).await? {
-            return Ok(Some(Node::Job(job)));
+            return Ok(Some(Node::Job(job.into())));
         }
         let worker = Worker::load(ctx, Some(WorkerId::from_uuid(id))).await?;
         Ok(worker.map(Node::Worker))

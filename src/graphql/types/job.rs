@@ -1,8 +1,11 @@
 //! The job.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object};
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{Context, ContextSelectionSet, ID, Object, OutputType, Positioned, ServerResult, Value};
 
 use super::attempt::{Attempt, JobError, JobMetadata, Progress};
 use super::command::Command;
@@ -17,6 +20,7 @@ use crate::graphql::error::ApiResult;
 use crate::graphql::input::LogFilter;
 use crate::graphql::loader::{ChildCounts, Dependencies, EarlierAttempts, Supported};
 use crate::graphql::page::{PageArgs, connection};
+use crate::graphql::resolve::{self, AtHand};
 use crate::graphql::scalar::{DateTime, Json, SafeInt};
 use crate::graphql::words::{JobKind, JobStatus, WaitReason};
 use crate::store::{JobOrder, JobOrderField, JobPage};
@@ -44,11 +48,65 @@ impl Job {
     }
 }
 
+impl OutputType for Job {
+    fn type_name() -> Cow<'static, str> {
+        JobFields::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        JobFields::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        resolve::object(ctx, &JobFields(Arc::clone(&self.0))).await
+    }
+}
+
+/// What there is to be told of a job.
+pub(in crate::graphql) struct JobFields(Arc<domain::Job>);
+
+impl From<Job> for JobFields {
+    fn from(job: Job) -> Self {
+        Self(job.0)
+    }
+}
+
+impl AtHand for JobFields {
+    fn is_at_hand(field: &str) -> bool {
+        matches!(
+            field,
+            "id" | "kind"
+                | "name"
+                | "status"
+                | "command"
+                | "queue"
+                | "priority"
+                | "attempt"
+                | "maxAttempts"
+                | "timeoutMs"
+                | "createdAt"
+                | "updatedAt"
+                | "runAt"
+                | "startedAt"
+                | "finishedAt"
+                | "durationMs"
+                | "exitCode"
+                | "signal"
+                | "output"
+                | "error"
+                | "progress"
+                | "metadata"
+                | "key"
+                | "logUrl"
+        )
+    }
+}
+
 /// One execution: of a script, a command, a task, an agent, or a plan of many steps. Everything that runs
 /// is a job, so there is one way to list, watch, cancel and retry it; the steps of a plan are jobs too, as
 /// its children.
-#[Object]
-impl Job {
+#[Object(name = "Job")]
+impl JobFields {
     /// A UUID of version 7, so ids sort by the moment at which the jobs were asked for.
     pub(super) async fn id(&self) -> ID {
         self.0.id.into()

@@ -1,6 +1,12 @@
 //! Lines of logs, and the ends of streams as text.
 
-use async_graphql::{Context, SimpleObject};
+use std::borrow::Cow;
+
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::{
+    Context, ContextSelectionSet, OutputType, Positioned, ServerResult, SimpleObject, Value,
+};
 
 use crate::domain::{self, JobId};
 use crate::executor::{self, LogPlace};
@@ -9,6 +15,7 @@ use crate::graphql::cursor::Cursor;
 use crate::graphql::error::{ApiError, ApiResult};
 use crate::graphql::input::LogFilter;
 use crate::graphql::page::{PageArgs, connection};
+use crate::graphql::resolve::{self, AtHand};
 use crate::graphql::scalar::{DateTime, Json};
 use crate::graphql::words::{LogLevel, LogStream};
 use crate::store::PageRequest;
@@ -33,6 +40,12 @@ pub(in crate::graphql) struct LogLine {
     context: Option<Json>,
 }
 
+impl AtHand for LogLine {
+    fn is_at_hand(_field: &str) -> bool {
+        true
+    }
+}
+
 impl From<domain::LogLine> for LogLine {
     fn from(line: domain::LogLine) -> Self {
         Self {
@@ -55,11 +68,32 @@ connection! {
     {}
 }
 
+/// Lines, of which there may be hundreds of thousands in a second.
+struct LogLines(Vec<LogLine>);
+
+impl OutputType for LogLines {
+    fn type_name() -> Cow<'static, str> {
+        <Vec<LogLine> as OutputType>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<LogLine>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<LogLine>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        resolve::list(ctx, field, &self.0).await
+    }
+}
+
 /// Lines that were written together.
 #[derive(SimpleObject)]
 pub(in crate::graphql) struct LogBatch {
     /// The lines, in order.
-    lines: Vec<LogLine>,
+    lines: LogLines,
     /// The place after the last of them, for `after` when the listener comes back.
     cursor: String,
 }
@@ -68,7 +102,7 @@ impl LogBatch {
     /// A batch of the log of this job.
     pub(in crate::graphql) fn of(job: JobId, batch: executor::LogBatch) -> Self {
         Self {
-            lines: batch.lines.into_iter().map(Into::into).collect(),
+            lines: LogLines(batch.lines.into_iter().map(Into::into).collect()),
             cursor: Cursor::Log {
                 job,
                 place: batch.place,

@@ -17,7 +17,7 @@ mod worker;
 
 pub(super) use event::JobEvent;
 pub(super) use health::{Health, Viewer};
-pub(super) use job::{Job, JobConnection};
+pub(super) use job::{Job, JobConnection, JobFields};
 pub(super) use listed::{Listed, has_id_like};
 pub(super) use log::LogBatch;
 pub(super) use log::attempt_of;
@@ -41,7 +41,7 @@ use async_graphql::Interface;
     desc = "A UUID, unique across all types. It never changes."
 ))]
 pub(super) enum Node {
-    Job(Job),
+    Job(JobFields),
     Pipeline(Pipeline),
     Script(Script),
     Worker(Worker),

@@ -18,5 +18,6 @@ mod retention;
 mod retry;
 mod run;
 mod scripts;
+mod selections;
 mod stats;
 mod workers;
