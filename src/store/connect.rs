@@ -14,6 +14,7 @@ use super::condition::Condition;
 use super::error::StoreError;
 use super::read::Reader;
 use super::sqlite::SqliteWriter;
+use super::sqlite_readers::SqliteReaders;
 use super::transaction::WriteAccess;
 use super::writer::Writer;
 use super::{file, sockets, sqlite};
@@ -107,6 +108,8 @@ pub struct Store {
     condition: Condition,
     write: WriteAccess,
     read: DatabaseConnection,
+    /// What reads a SQLite file beside that.
+    file: Option<SqliteReaders>,
     /// Held, not read: the operating system lets go of the lock when the process ends, however it ends.
     _lock: Option<File>,
 }
@@ -167,14 +170,15 @@ impl Store {
         lock: Option<File>,
         on_commit: impl Fn(Changes) + Send + Sync + 'static,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), OpenError> {
-        let (write, read) = match backend {
+        let (write, read, file) = match backend {
             Backend::Sqlite => {
                 migrate(options, backend).await?;
                 let path =
                     file::sqlite_path(&options.url).ok_or_else(|| OpenError::Address(options.url.clone()))?;
-                let file = SqliteWriter::open(path).map_err(StoreError::from)?;
+                let writer = SqliteWriter::open(path.clone()).map_err(StoreError::from)?;
                 let read = open_pool(options, backend, options.readers, None).await?;
-                (WriteAccess::File(file), read)
+                let file = SqliteReaders::new(path, options.readers, options.acquire_timeout);
+                (WriteAccess::File(writer), read, Some(file))
             }
             Backend::Postgres => {
                 // Only one writes at a time; the others are for when a lost one hangs at its end.
@@ -183,7 +187,7 @@ impl Store {
                 // To connect is most of a start, and takes nothing of what is migrated.
                 let (migrated, write, read) = tokio::join!(migrate(options, backend), write, read);
                 migrated?;
-                (WriteAccess::Pool(write?), read?)
+                (WriteAccess::Pool(write?), read?, None)
             }
         };
         let node = Uuid::now_v7();
@@ -195,7 +199,7 @@ impl Store {
             condition.clone(),
             options.acquire_timeout,
         );
-        let reader = Reader::new(read.clone());
+        let reader = Reader::new(read.clone(), file.clone());
         Ok((
             Self {
                 writer,
@@ -205,6 +209,7 @@ impl Store {
                 condition,
                 write,
                 read: read.inner().clone(),
+                file,
                 _lock: lock,
             },
             work,
@@ -247,6 +252,9 @@ impl Store {
 
     /// Closes every connection. On SQLite the last one folds the write-ahead log into the file.
     pub async fn close(&self) {
+        if let Some(file) = &self.file {
+            file.close();
+        }
         for closed in [self.write.close().await, self.read.close_by_ref().await] {
             if let Err(error) = closed {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a connection to the database did not close");

@@ -49,10 +49,8 @@ impl Reader {
         if let Some(types) = &filter.types {
             query = query.filter(job_event::Column::Kind.is_in(types.iter().map(|kind| kind.as_str())));
         }
-        let rows = query
-            .order_by_asc(job_event::Column::Seq)
-            .limit(limit)
-            .all(&self.db)
+        let rows = self
+            .page(query.order_by_asc(job_event::Column::Seq).limit(limit))
             .await?;
         rows.into_iter().map(record::event).collect()
     }
@@ -63,13 +61,12 @@ impl Reader {
     ///
     /// See [`Reader::job`].
     pub async fn job_events(&self, job: JobId, page: PageRequest<EventSeq>) -> Result<EventPage, StoreError> {
-        let rows = job_event::Entity::find()
+        let query = job_event::Entity::find()
             .filter(job_event::Column::JobId.eq(job.uuid()))
             .filter(job_event::Column::Seq.gt(page.after.map_or(0, |seq| seq.0)))
             .order_by_asc(job_event::Column::Seq)
-            .limit(page.limit + 1)
-            .all(&self.db)
-            .await?;
+            .limit(page.limit + 1);
+        let rows = self.page(query).await?;
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let has_next = rows.len() > limit;
         let events = rows

@@ -105,11 +105,8 @@ impl Reader {
         if let Some(column) = order.field.column() {
             query = query.order_by(column, direction.clone());
         }
-        let rows = query
-            .order_by(job::Column::Id, direction)
-            .limit(page.limit + 1)
-            .all(&self.db)
-            .await?;
+        let query = query.order_by(job::Column::Id, direction).limit(page.limit + 1);
+        let rows = self.page(query).await?;
         let more = rows.len() as u64 > page.limit;
         let mut jobs = Vec::with_capacity(rows.len());
         for row in rows

@@ -205,12 +205,11 @@ impl Reader {
         after: i64,
         limit: u64,
     ) -> Result<Vec<LogPiece>, StoreError> {
-        let chunks = filter
+        let query = filter
             .select(between(job, attempt, after, i64::MAX))
             .order_by_asc(Column::FirstLine)
-            .limit(limit)
-            .all(&self.db)
-            .await?;
+            .limit(limit);
+        let chunks = self.page(query).await?;
         let filter = Arc::new(filter.lowered());
         let pieces = chunks.into_iter().map(|chunk| LogPiece {
             chunk: unpack(chunk),
@@ -243,12 +242,11 @@ impl Reader {
         let mut lines = Vec::new();
         while lines.len() <= limit {
             let order = if page.from_end { Order::Desc } else { Order::Asc };
-            let chunks = filter
+            let query = filter
                 .select(between(job, attempt, low, high))
                 .order_by(Column::FirstLine, order)
-                .limit(CHUNKS_OF_LINES)
-                .all(&self.db)
-                .await?;
+                .limit(CHUNKS_OF_LINES);
+            let chunks = self.page(query).await?;
             let Some(edge) = chunks.last() else { break };
             let edge = (edge.first_line, edge.first_line + i64::from(edge.line_count));
             for chunk in chunks {
@@ -326,11 +324,8 @@ impl Reader {
                 .fold(0, |bits, stream| bits | 1 << stream as i32);
             query = query.filter(Expr::col(Column::Streams).bit_and(wanted).ne(0));
         }
-        let chunks = query
-            .order_by_asc(Column::FirstLine)
-            .limit(CHUNKS_OF_BYTES)
-            .all(&self.db)
-            .await?;
+        let query = query.order_by_asc(Column::FirstLine).limit(CHUNKS_OF_BYTES);
+        let chunks = self.page(query).await?;
         let mut piece = Vec::new();
         for chunk in chunks {
             let chunk = unpack(chunk);

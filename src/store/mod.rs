@@ -59,6 +59,7 @@ mod remote_report;
 mod rows;
 mod sockets;
 mod sqlite;
+mod sqlite_readers;
 mod stats;
 mod steps;
 mod token;

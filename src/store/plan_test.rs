@@ -85,7 +85,7 @@ impl Bench {
             raw,
             recorded,
             writer,
-            reader: Reader::new(db),
+            reader: Reader::new(db, None),
             _work: driven,
         }
     }

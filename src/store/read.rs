@@ -1,19 +1,22 @@
 //! Questions about single jobs, attempts and workers, many ids at a time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use entity::{attempt, job, job_dependency, worker};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, QueryTrait, Select, Statement,
 };
 use uuid::Uuid;
 
 use super::bounded::Bounded;
 use super::cleanup::CleanupFilter;
 use super::error::StoreError;
+use super::sqlite::Stored;
+use super::sqlite_readers::SqliteReaders;
 use super::{dialect, record};
 use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
 
@@ -21,11 +24,44 @@ use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worke
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub(super) db: Bounded<DatabaseConnection>,
+    /// What answers the questions of every request on SQLite.
+    file: Option<SqliteReaders>,
+    /// Written once: it is asked with nearly every request, and has a name for each column.
+    job_by_id: Arc<str>,
 }
 
 impl Reader {
-    pub(super) const fn new(db: Bounded<DatabaseConnection>) -> Self {
-        Self { db }
+    pub(super) fn new(db: Bounded<DatabaseConnection>, file: Option<SqliteReaders>) -> Self {
+        let job_by_id = job::Entity::find_by_id(Uuid::nil()).build(db.get_database_backend());
+        Self {
+            db,
+            file,
+            job_by_id: job_by_id.sql.into(),
+        }
+    }
+
+    /// The rows of a table that are asked for by their keys.
+    async fn by_key<E>(&self, statement: Statement) -> Result<Vec<E::Model>, StoreError>
+    where
+        E: EntityTrait,
+        E::Model: Stored,
+    {
+        Ok(match &self.file {
+            Some(file) => file.at_once(&statement).await?,
+            None => E::find().from_raw_sql(statement).all(&self.db).await?,
+        })
+    }
+
+    /// The rows of a question that may have to look at many.
+    pub(super) async fn page<E>(&self, query: Select<E>) -> Result<Vec<E::Model>, StoreError>
+    where
+        E: EntityTrait,
+        E::Model: Stored + 'static,
+    {
+        Ok(match &self.file {
+            Some(file) => file.aside(query.build(DbBackend::Sqlite)).await?,
+            None => query.all(&self.db).await?,
+        })
     }
 
     pub(super) fn backend(&self) -> DbBackend {
@@ -43,11 +79,9 @@ impl Reader {
     ///
     /// [`StoreError`], here as everywhere in the reader, where the database failed or a row cannot be read.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        job::Entity::find_by_id(id.uuid())
-            .one(&self.db)
-            .await?
-            .map(record::job)
-            .transpose()
+        let statement = Statement::from_sql_and_values(self.backend(), &*self.job_by_id, [id.uuid().into()]);
+        let mut rows = self.by_key::<job::Entity>(statement).await?;
+        rows.pop().map(record::job).transpose()
     }
 
     /// The jobs of these ids, as far as they are there.
@@ -57,11 +91,8 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn jobs(&self, ids: &[JobId]) -> Result<HashMap<JobId, Job>, StoreError> {
         let mut found = HashMap::with_capacity(ids.len());
-        let rows = job::Entity::find()
-            .filter(self.among(job::Column::Id, ids.iter().map(|id| id.uuid())))
-            .all(&self.db)
-            .await?;
-        for row in rows {
+        let query = job::Entity::find().filter(self.among(job::Column::Id, ids.iter().map(|id| id.uuid())));
+        for row in self.by_key::<job::Entity>(query.build(self.backend())).await? {
             let job = record::job(row)?;
             found.insert(job.id, job);
         }

@@ -96,7 +96,8 @@ impl Shared {
     }
 }
 
-fn connect(path: &PathBuf) -> rusqlite::Result<Connection> {
+/// A connection to a file, set up as all are.
+pub(super) fn connect(path: &PathBuf) -> rusqlite::Result<Connection> {
     // One thread uses it at a time, which the lock around it sees to.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -176,21 +177,7 @@ impl SqliteTransaction {
 
     /// All that a statement answers.
     pub(super) fn rows(&self, statement: &Statement) -> Result<Vec<SqliteRow>, DbErr> {
-        self.with(DbErr::Query, |connection| {
-            let values = statement.values.iter().flat_map(|values| &values.0);
-            let mut prepared = prepared(connection, &statement.sql, values)?;
-            let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
-            let mut found = Vec::new();
-            let mut rows = prepared.raw_query();
-            while let Some(row) = rows.next()? {
-                let cells = (0..columns.len()).map(|index| row.get(index));
-                found.push(SqliteRow {
-                    cells: cells.collect::<rusqlite::Result<_>>()?,
-                    columns: columns.clone(),
-                });
-            }
-            Ok(found)
-        })
+        self.with(DbErr::Query, |connection| rows(connection, statement))
     }
 }
 
@@ -201,6 +188,23 @@ impl Drop for SqliteTransaction {
             let _ = self.with(DbErr::Exec, |connection| execute(connection, "ROLLBACK"));
         }
     }
+}
+
+/// All that a statement answers on a connection.
+pub(super) fn rows(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<SqliteRow>> {
+    let values = statement.values.iter().flat_map(|values| &values.0);
+    let mut prepared = prepared(connection, &statement.sql, values)?;
+    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let mut found = Vec::new();
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next()? {
+        let cells = (0..columns.len()).map(|index| row.get(index));
+        found.push(SqliteRow {
+            cells: cells.collect::<rusqlite::Result<_>>()?,
+            columns: columns.clone(),
+        });
+    }
+    Ok(found)
 }
 
 fn prepared<'c, 'v>(
@@ -248,6 +252,85 @@ impl rusqlite::ToSql for Bound<'_> {
     }
 }
 
+/// The rows of a table that a statement answers on a connection, without keeping their cells.
+pub(super) fn models<M: Stored>(
+    connection: &Connection,
+    statement: &Statement,
+) -> rusqlite::Result<Result<Vec<M>, DbErr>> {
+    let values = statement.values.iter().flat_map(|values| &values.0);
+    let mut prepared = prepared(connection, &statement.sql, values)?;
+    let mut found = Vec::new();
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next()? {
+        match model(row) {
+            Ok(model) => found.push(model),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(found))
+}
+
+/// What has a cell for each column.
+trait Cells {
+    /// The cell of a column, which is likely to be the one of this number.
+    fn cell(&self, likely: usize, column: &str) -> Option<ValueRef<'_>>;
+
+    /// The value of a column.
+    fn value<T: FromCell>(&self, likely: usize, column: &str) -> Result<T, DbErr> {
+        let cell = self.cell(likely, column);
+        cell.and_then(T::from_cell)
+            // What it holds may be somebody's secret.
+            .ok_or_else(|| {
+                let held = cell.map(|cell| cell.data_type());
+                DbErr::Type(format!("the column {column} holds {held:?}"))
+            })
+    }
+}
+
+impl Cells for rusqlite::Row<'_> {
+    fn cell(&self, likely: usize, column: &str) -> Option<ValueRef<'_>> {
+        let statement: &rusqlite::Statement<'_> = self.as_ref();
+        let is_there = statement.column_name(likely).is_ok_and(|name| name == column);
+        let index = if is_there {
+            likely
+        } else {
+            statement.column_index(column).ok()?
+        };
+        self.get_ref(index).ok()
+    }
+}
+
+impl Cells for SqliteRow {
+    fn cell(&self, likely: usize, column: &str) -> Option<ValueRef<'_>> {
+        let is_there = self.columns.get(likely).is_some_and(|name| name == column);
+        let index = if is_there {
+            likely
+        } else {
+            self.columns.iter().position(|name| name == column)?
+        };
+        self.cells.get(index).map(ValueRef::from)
+    }
+}
+
+/// The row of a table.
+fn model<M: Stored>(cells: &impl Cells) -> Result<M, DbErr> {
+    let mut row = <M::Row as ActiveModelTrait>::default();
+    // A whole row is selected in the order in which its table declares it.
+    for (place, column) in <M::Entity as EntityTrait>::Column::iter().enumerate() {
+        let name = column.as_str();
+        let value = match column.def().get_column_type() {
+            ColumnType::Boolean => Value::Bool(cells.value(place, name)?),
+            ColumnType::Integer => Value::Int(cells.value(place, name)?),
+            ColumnType::BigInteger => Value::BigInt(cells.value(place, name)?),
+            ColumnType::Uuid => Value::Uuid(cells.value(place, name)?),
+            ColumnType::Blob | ColumnType::VarBinary(_) => Value::Bytes(cells.value(place, name)?),
+            _ => Value::String(cells.value(place, name)?),
+        };
+        row.try_set(column, value)?;
+    }
+    row.try_into_model()
+}
+
 /// A row. The names of its columns are shared with all others of one answer.
 #[derive(Debug)]
 pub(super) struct SqliteRow {
@@ -258,34 +341,12 @@ pub(super) struct SqliteRow {
 impl SqliteRow {
     /// The value of a column.
     pub(super) fn get<T: FromCell>(&self, column: &str) -> Result<T, DbErr> {
-        let index = self.columns.iter().position(|name| name == column);
-        let cell = index.and_then(|index| self.cells.get(index));
-        cell.and_then(T::from_cell)
-            // What it holds may be somebody's secret.
-            .ok_or_else(|| {
-                DbErr::Type(format!(
-                    "the column {column} holds {:?}",
-                    cell.map(Cell::data_type)
-                ))
-            })
+        self.value(0, column)
     }
 
     /// The row of a table.
     pub(super) fn model<M: Stored>(&self) -> Result<M, DbErr> {
-        let mut row = <M::Row as ActiveModelTrait>::default();
-        for column in <M::Entity as EntityTrait>::Column::iter() {
-            let name = column.as_str();
-            let value = match column.def().get_column_type() {
-                ColumnType::Boolean => Value::Bool(self.get(name)?),
-                ColumnType::Integer => Value::Int(self.get(name)?),
-                ColumnType::BigInteger => Value::BigInt(self.get(name)?),
-                ColumnType::Uuid => Value::Uuid(self.get(name)?),
-                ColumnType::Blob | ColumnType::VarBinary(_) => Value::Bytes(self.get(name)?),
-                _ => Value::String(self.get(name)?),
-            };
-            row.try_set(column, value)?;
-        }
-        row.try_into_model()
+        model(self)
     }
 }
 
@@ -305,68 +366,56 @@ where
 
 /// What a column of SQLite can be read as. What does not fit is no value: nothing is made to fit.
 pub(super) trait FromCell: Sized {
-    fn from_cell(cell: &Cell) -> Option<Self>;
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self>;
 }
 
 impl FromCell for i64 {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Integer(value) => Some(*value),
-            _ => None,
-        }
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
+        cell.as_i64().ok()
     }
 }
 
 impl FromCell for i32 {
-    fn from_cell(cell: &Cell) -> Option<Self> {
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
         i64::from_cell(cell)?.try_into().ok()
     }
 }
 
 impl FromCell for bool {
-    fn from_cell(cell: &Cell) -> Option<Self> {
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
         i64::from_cell(cell).map(|value| value != 0)
     }
 }
 
 impl FromCell for String {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Text(text) => Some(text.clone()),
-            _ => None,
-        }
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
+        cell.as_str().ok().map(str::to_owned)
     }
 }
 
 impl FromCell for Vec<u8> {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Blob(bytes) => Some(bytes.clone()),
-            _ => None,
-        }
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
+        cell.as_blob().ok().map(<[u8]>::to_vec)
     }
 }
 
 impl FromCell for Uuid {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Blob(bytes) => Self::from_slice(bytes).ok(),
-            _ => None,
-        }
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
+        Self::from_slice(cell.as_blob().ok()?).ok()
     }
 }
 
 impl<T: FromCell> FromCell for Option<T> {
-    fn from_cell(cell: &Cell) -> Option<Self> {
+    fn from_cell(cell: ValueRef<'_>) -> Option<Self> {
         match cell {
-            Cell::Null => Some(None),
+            ValueRef::Null => Some(None),
             cell => T::from_cell(cell).map(Some),
         }
     }
 }
 
 /// What SQLite says, in the form in which the readers' driver says it, so that it is told apart in one place.
-fn failed(error: rusqlite::Error, kind: fn(RuntimeErr) -> DbErr) -> DbErr {
+pub(super) fn failed(error: rusqlite::Error, kind: fn(RuntimeErr) -> DbErr) -> DbErr {
     match error {
         rusqlite::Error::SqliteFailure(code, message) => {
             let refused = Refused {

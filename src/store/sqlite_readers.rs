@@ -1,0 +1,115 @@
+//! Connections that read a SQLite file on the thread of whoever asks.
+//!
+//! The ORM's driver passes each question to a thread and each row back, and copies every cell on the way: for a row by
+//! its key that is many times the work of SQLite. What is asked for with every request is asked here.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use sea_orm::error::ConnAcquireErr;
+use sea_orm::{DbErr, RuntimeErr, Statement};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::sqlite::{Stored, connect, failed, models};
+
+/// What reads a SQLite file. Cheap to clone; all clones share the connections.
+#[derive(Debug, Clone)]
+pub(super) struct SqliteReaders(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// A permit for each connection that may be in use. Closed with the store.
+    permits: Arc<Semaphore>,
+    /// How long to wait for one.
+    patience: Duration,
+    /// Held by the one question that is asked on a thread of the runtime.
+    at_once: Mutex<()>,
+    /// Those that are open and not in use.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteReaders {
+    /// The readers of a file, so many at once. Each is opened where it is needed first.
+    pub(super) fn new(path: PathBuf, most: u32, patience: Duration) -> Self {
+        Self(Arc::new(Shared {
+            path,
+            permits: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1))),
+            patience,
+            at_once: Mutex::default(),
+            idle: Mutex::default(),
+        }))
+    }
+
+    /// The rows of a question that is answered by a key, in microseconds: less than it takes to wake another thread. Only
+    /// one at a time may hold up a thread of the runtime so, since the disk may take its time all the same; who comes
+    /// meanwhile passes on whatever else its thread has to do.
+    pub(super) async fn at_once<M: Stored>(&self, statement: &Statement) -> Result<Vec<M>, DbErr> {
+        let _permit = self.permit().await?;
+        let runtime = Handle::current();
+        let alone = self.0.at_once.try_lock();
+        let others_go_on = alone.is_ok() && runtime.metrics().num_workers() > 1;
+        if others_go_on || runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return self.0.ask(statement);
+        }
+        tokio::task::block_in_place(|| self.0.ask(statement))
+    }
+
+    /// The rows of a question that may take long, asked on another thread. Whoever does not wait for the answer leaves
+    /// it to itself.
+    pub(super) async fn aside<M: Stored + 'static>(&self, statement: Statement) -> Result<Vec<M>, DbErr> {
+        let shared = Arc::clone(&self.0);
+        let permit = self.permit().await?;
+        let asked = tokio::task::spawn_blocking(move || {
+            let found = shared.ask(&statement);
+            drop(permit);
+            found
+        });
+        let asked = asked.await;
+        asked.unwrap_or_else(|lost| Err(DbErr::Query(RuntimeErr::Internal(lost.to_string()))))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, DbErr> {
+        let permits = Arc::clone(&self.0.permits);
+        let refused = DbErr::ConnectionAcquire;
+        match tokio::time::timeout(self.0.patience, permits.acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| refused(ConnAcquireErr::ConnectionClosed)),
+            Err(_) => Err(refused(ConnAcquireErr::Timeout)),
+        }
+    }
+
+    /// Closes the connections; there is none after it.
+    pub(super) fn close(&self) {
+        self.0.permits.close();
+        self.0.idle().clear();
+    }
+}
+
+impl Shared {
+    fn ask<M: Stored>(&self, statement: &Statement) -> Result<Vec<M>, DbErr> {
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.open().map_err(|error| failed(error, DbErr::Conn))?,
+        };
+        // No connection outlives an error: see the writer's.
+        let found = models(&connection, statement).map_err(|error| failed(error, DbErr::Query))?;
+        if !self.permits.is_closed() {
+            self.idle().push(connection);
+        }
+        found
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        let connection = connect(&self.path)?;
+        connection.pragma_update(None, "query_only", "ON")?;
+        Ok(connection)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
