@@ -15,6 +15,7 @@
 mod census;
 mod kin;
 mod order;
+mod parsed;
 mod scan;
 mod subscription;
 
@@ -25,6 +26,7 @@ use async_graphql::parser::{Error as ParseError, parse_query};
 use async_graphql::{Name, Positioned, Request, ServerError, Value, Variables};
 
 pub(super) use self::order::Order;
+pub(super) use self::parsed::Documents;
 use self::scan::{Fault, MAX_NESTING};
 use super::code::ErrorCode;
 use super::config::TransportConfig;
@@ -46,10 +48,14 @@ pub(super) struct Chosen {
 pub(super) fn prepare(
     request: &mut Request,
     config: &TransportConfig,
+    documents: &Documents,
     rights: Option<&[u8]>,
 ) -> Result<Chosen, ServerError> {
-    let mut document = parse(&request.query, config.max_tokens)?;
-    census::check(&document, config.max_selections)?;
+    let mut document = documents.get(&request.query, || {
+        let document = parse(&request.query, config.max_tokens)?;
+        census::check(&document, config.max_selections)?;
+        Ok::<_, ServerError>(document)
+    })?;
     let (name, operation) = choose(&mut document.operations, request.operation_name.as_deref())?;
     let mut chosen = Chosen {
         kind: operation.ty,
@@ -169,7 +175,13 @@ mod tests {
     fn code(text: &str, operation: Option<&str>) -> ErrorCode {
         let mut request = Request::new(text);
         request.operation_name = operation.map(str::to_owned);
-        let error = prepare(&mut request, &TransportConfig::default(), None).unwrap_err();
+        let error = prepare(
+            &mut request,
+            &TransportConfig::default(),
+            &Documents::default(),
+            None,
+        )
+        .unwrap_err();
         ErrorCode::of(&error).unwrap()
     }
 
@@ -182,7 +194,13 @@ mod tests {
         ] {
             let mut request = Request::new(text);
             request.operation_name = name.map(str::to_owned);
-            let chosen = prepare(&mut request, &TransportConfig::default(), None).unwrap();
+            let chosen = prepare(
+                &mut request,
+                &TransportConfig::default(),
+                &Documents::default(),
+                None,
+            )
+            .unwrap();
             assert_eq!(chosen.kind, kind, "{text}");
         }
         assert_eq!(code("query A {a} query B {b}", None), ErrorCode::BadRequest);
@@ -236,7 +254,13 @@ mod tests {
     fn a_default_fills_only_what_is_missing() {
         let mut request = Request::new("query($x: Int = 1, $y: Int = 2, $z: Int) {a(x:$x,y:$y,z:$z)}");
         request.variables = Variables::from_json(serde_json::json!({ "y": 3 }));
-        prepare(&mut request, &TransportConfig::default(), None).unwrap();
+        prepare(
+            &mut request,
+            &TransportConfig::default(),
+            &Documents::default(),
+            None,
+        )
+        .unwrap();
         assert_eq!(
             serde_json::to_value(&request.variables).unwrap(),
             serde_json::json!({ "x": 1, "y": 3 })

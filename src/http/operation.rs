@@ -124,7 +124,7 @@ impl<E: Executor> Transport<E> {
             }
         };
         let mut request = params.into_request(found.text);
-        let chosen = document::prepare(&mut request, &self.config, caller.data.rights())?;
+        let chosen = document::prepare(&mut request, &self.config, &self.documents, caller.data.rights())?;
         if let Some(hash) = found.keep {
             self.persisted.keep(hash, &request.query);
         }

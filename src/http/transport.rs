@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::TransportConfig;
+use super::document::Documents;
 use super::persisted::PersistedQueries;
 use super::rate::Rates;
 use super::shared::Payloads;
@@ -16,6 +17,7 @@ pub(super) struct Transport<E> {
     pub(super) executor: E,
     pub(super) config: TransportConfig,
     pub(super) persisted: PersistedQueries,
+    pub(super) documents: Documents,
     /// What listeners are answered alike.
     pub(super) payloads: Arc<Payloads>,
     /// What each payer has left, where that is limited.
@@ -34,6 +36,7 @@ impl<E> Transport<E> {
         Self {
             executor,
             persisted: PersistedQueries::new(config.max_persisted_queries, config.max_persisted_bytes),
+            documents: Documents::default(),
             payloads: Arc::default(),
             rates: config.rate_limit.map(|limit| Arc::new(Rates::new(limit))),
             sockets: Arc::new(Semaphore::new(config.max_sockets)),

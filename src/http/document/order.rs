@@ -51,6 +51,11 @@ impl Order {
         }
         match value {
             Value::List(items) => items.iter_mut().for_each(|item| self.apply(item)),
+            Value::Object(fields) if fields.keys().eq(self.0.keys()) => {
+                for (value, below) in fields.values_mut().zip(self.0.values()) {
+                    below.apply(value);
+                }
+            }
             Value::Object(fields) => {
                 let mut found = std::mem::take(fields);
                 fields.reserve(found.len());
