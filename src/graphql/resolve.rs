@@ -15,8 +15,11 @@ use futures_util::future::join_all;
 
 /// An object with fields that are at hand.
 pub(super) trait AtHand: ContainerType {
-    /// Whether a field is answered without waiting for anybody, and never with a fault.
-    fn is_at_hand(field: &str) -> bool;
+    /// The part of it that has those fields.
+    type AtHand: ContainerType;
+
+    /// That part. Its fields are answered without waiting for anybody, and never with a fault.
+    fn at_hand(&self) -> &Self::AtHand;
 }
 
 /// Resolves an object.
@@ -28,8 +31,7 @@ pub(super) async fn object<T: AtHand>(ctx: &ContextSelectionSet<'_>, object: &T)
     let mut asking = Vec::new();
     for field in selected {
         let key = field.node.response_key().node.clone();
-        // Boxed, since objects hold each other.
-        if let Some(value) = at_hand(object, &ctx.with_field(field)).boxed().await? {
+        if let Some(value) = at_hand(object, &ctx.with_field(field)).await? {
             answer.insert(key, value);
         } else {
             // Keeps its place.
@@ -58,16 +60,18 @@ pub(super) async fn list<T: AtHand>(
     field: &Positioned<Field>,
     objects: &[T],
 ) -> ServerResult<Value> {
-    let all_at_hand = |fields: &Vec<&Positioned<Field>>| fields.iter().all(|field| is_at_hand::<T>(field));
-    let Some(selected) = selected(ctx).filter(all_at_hand) else {
-        return resolve_list(ctx, field, objects, Some(objects.len())).await;
+    let whole = || resolve_list(ctx, field, objects, Some(objects.len()));
+    let Some(selected) = selected(ctx) else {
+        return whole().await;
     };
     let fields: Vec<Context<'_>> = selected.into_iter().map(|field| ctx.with_field(field)).collect();
     let mut answers = Vec::with_capacity(objects.len());
     for object in objects {
         let mut answer = IndexMap::with_capacity(fields.len());
         for field in &fields {
-            let value = at_hand(object, field).await?.unwrap_or_default();
+            let Some(value) = at_hand(object, field).await? else {
+                return whole().await;
+            };
             answer.insert(field.item.node.response_key().node.clone(), value);
         }
         answers.push(Value::Object(answer));
@@ -75,22 +79,12 @@ pub(super) async fn list<T: AtHand>(
     Ok(Value::List(answers))
 }
 
-const TYPE_NAME: &str = "__typename";
-
-fn is_at_hand<T: AtHand>(field: &Positioned<Field>) -> bool {
-    let name = field.node.name.node.as_str();
-    name == TYPE_NAME || T::is_at_hand(name)
-}
-
-/// What a field answers that is at hand.
+/// What a field answers; none where it is not at hand.
 async fn at_hand<T: AtHand>(object: &T, field: &Context<'_>) -> ServerResult<Option<Value>> {
-    if field.item.node.name.node == TYPE_NAME {
+    if field.item.node.name.node == "__typename" {
         return Ok(Some(Value::String(object.introspection_type_name().into_owned())));
     }
-    if !is_at_hand::<T>(field.item) {
-        return Ok(None);
-    }
-    Ok(Some(object.resolve_field(field).await?.unwrap_or_default()))
+    object.at_hand().resolve_field(field).await
 }
 
 type Fragments = HashMap<Name, Positioned<FragmentDefinition>>;

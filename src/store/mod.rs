@@ -5,7 +5,7 @@
 //! ```text
 //!   callers ── Operation ──▶ queue ──▶ writer ── one transaction for all that wait ──▶ commit ──▶ replies
 //!                                         │                                               └─────▶ Changes (hints)
-//!   readers ── Reader ──▶ a pool of its own, never behind a writer
+//!   readers ── Reader ──▶ pools of their own, never behind a writer
 //! ```
 //!
 //! All writes of a node go through one writer on one connection. On SQLite that is what the file allows; on Postgres
@@ -20,7 +20,8 @@
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit |
 //! | `tx`, `counters`, `rows`, `at_once` | what one transaction gathers, and how it is written |
-//! | `transaction`, `sqlite` | what a transaction runs on |
+//! | `transaction`, `sqlite`, `sqlite_row` | what a transaction runs on |
+//! | `sqlite_readers` | what reads a SQLite file with every request; the rest is read by the ORM's driver |
 //! | `insert`, `claim`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |
 //! | `steps` | what the end of a job means for its plan and for what waits for it |
@@ -60,6 +61,7 @@ mod rows;
 mod sockets;
 mod sqlite;
 mod sqlite_readers;
+mod sqlite_row;
 mod stats;
 mod steps;
 mod token;

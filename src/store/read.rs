@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::bounded::Bounded;
 use super::cleanup::CleanupFilter;
 use super::error::StoreError;
-use super::sqlite::Stored;
 use super::sqlite_readers::SqliteReaders;
+use super::sqlite_row::Stored;
 use super::{dialect, record};
 use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
 

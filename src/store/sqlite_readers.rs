@@ -13,7 +13,8 @@ use sea_orm::{DbErr, RuntimeErr, Statement};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::sqlite::{Stored, connect, failed, models};
+use super::sqlite::{connect, failed, models};
+use super::sqlite_row::Stored;
 
 /// What reads a SQLite file. Cheap to clone; all clones share the connections.
 #[derive(Debug, Clone)]
@@ -111,5 +112,132 @@ impl Shared {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use entity::meta;
+    use futures_util::future::join_all;
+    use sea_orm::sea_query::SqliteQueryBuilder;
+    use sea_orm::{DbBackend, EntityTrait, QueryTrait, Schema};
+
+    use super::*;
+
+    /// A file with one row, and its readers.
+    fn readers(folder: &tempfile::TempDir, most: u32) -> SqliteReaders {
+        let path = folder.path().join("file.db");
+        let connection = Connection::open(&path).unwrap();
+        let table = Schema::new(DbBackend::Sqlite).create_table_from_entity(meta::Entity);
+        connection
+            .execute_batch(&table.to_string(SqliteQueryBuilder))
+            .unwrap();
+        connection
+            .execute_batch("INSERT INTO meta VALUES ('a', 1)")
+            .unwrap();
+        SqliteReaders::new(path, most, Duration::from_secs(5))
+    }
+
+    fn question() -> Statement {
+        meta::Entity::find_by_id("a").build(DbBackend::Sqlite)
+    }
+
+    fn with_text(sql: &str) -> Statement {
+        Statement::from_string(DbBackend::Sqlite, sql)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_ask_over_few_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(&folder, 3);
+        let asked = (0..300).map(|number| {
+            let readers = readers.clone();
+            tokio::spawn(async move {
+                if number % 3 == 0 {
+                    readers.aside::<meta::Model>(question()).await
+                } else {
+                    readers.at_once::<meta::Model>(&question()).await
+                }
+            })
+        });
+        for found in join_all(asked).await {
+            let found = found.unwrap().unwrap();
+            assert_eq!((found.len(), found[0].value), (1, 1));
+        }
+        let open = readers.0.idle().len();
+        assert!((1..=3).contains(&open), "{open} connections are open");
+    }
+
+    #[tokio::test]
+    async fn one_thread_is_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(&folder, 1);
+        let (once, aside) = tokio::join!(
+            async { readers.at_once::<meta::Model>(&question()).await },
+            readers.aside::<meta::Model>(question()),
+        );
+        assert_eq!(once.unwrap(), aside.unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_connection_outlives_an_error_and_none_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(&folder, 1);
+        for sql in [
+            "SELECT * FROM nowhere",
+            "INSERT INTO meta VALUES ('b', 2) RETURNING *",
+        ] {
+            assert_eq!(
+                readers.at_once::<meta::Model>(&question()).await.unwrap().len(),
+                1
+            );
+            assert_eq!(readers.0.idle().len(), 1);
+            assert!(
+                readers.at_once::<meta::Model>(&with_text(sql)).await.is_err(),
+                "{sql}"
+            );
+            assert_eq!(readers.0.idle().len(), 0, "{sql}");
+        }
+        let all = meta::Entity::find().build(DbBackend::Sqlite);
+        assert_eq!(readers.aside::<meta::Model>(all).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(&folder, 1);
+        let path = folder.path().join("file.db");
+        std::fs::remove_file(&path).unwrap();
+        assert!(readers.at_once::<meta::Model>(&question()).await.is_err());
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn after_the_end_nothing_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(&folder, 1);
+        assert!(readers.aside::<meta::Model>(question()).await.is_ok());
+        readers.close();
+        assert_eq!(readers.0.idle().len(), 0);
+        let refused = readers.at_once::<meta::Model>(&question()).await;
+        assert!(matches!(
+            refused,
+            Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))
+        ));
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_connection_free_is_told_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut readers = readers(&folder, 1);
+        Arc::get_mut(&mut readers.0).unwrap().patience = Duration::from_millis(1);
+        let taken = readers.permit().await.unwrap();
+        let refused = readers.aside::<meta::Model>(question()).await;
+        assert!(matches!(
+            refused,
+            Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+        ));
+        drop(taken);
+        assert!(readers.aside::<meta::Model>(question()).await.is_ok());
     }
 }

@@ -8,8 +8,9 @@ use sea_orm::{
 
 use super::bounded::Bounded;
 use super::error::StoreError;
-pub(super) use super::sqlite::Stored;
-use super::sqlite::{FromCell, SqliteRow, SqliteTransaction, SqliteWriter};
+use super::sqlite::{SqliteTransaction, SqliteWriter};
+pub(super) use super::sqlite_row::Stored;
+use super::sqlite_row::{FromCell, SqliteRow};
 use super::tx::Tx;
 
 /// What the writer writes with.

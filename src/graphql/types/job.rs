@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
-use async_graphql::{Context, ContextSelectionSet, ID, Object, OutputType, Positioned, ServerResult, Value};
+use async_graphql::{
+    Context, ContextSelectionSet, ID, MergedObject, Object, OutputType, Positioned, ServerResult, Value,
+};
 
 use super::attempt::{Attempt, JobError, JobMetadata, Progress};
 use super::command::Command;
@@ -58,57 +60,45 @@ impl OutputType for Job {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
-        resolve::object(ctx, &JobFields(Arc::clone(&self.0))).await
-    }
-}
-
-/// What there is to be told of a job.
-pub(in crate::graphql) struct JobFields(Arc<domain::Job>);
-
-impl From<Job> for JobFields {
-    fn from(job: Job) -> Self {
-        Self(job.0)
-    }
-}
-
-impl AtHand for JobFields {
-    fn is_at_hand(field: &str) -> bool {
-        matches!(
-            field,
-            "id" | "kind"
-                | "name"
-                | "status"
-                | "command"
-                | "queue"
-                | "priority"
-                | "attempt"
-                | "maxAttempts"
-                | "timeoutMs"
-                | "createdAt"
-                | "updatedAt"
-                | "runAt"
-                | "startedAt"
-                | "finishedAt"
-                | "durationMs"
-                | "exitCode"
-                | "signal"
-                | "output"
-                | "error"
-                | "progress"
-                | "metadata"
-                | "key"
-                | "logUrl"
-        )
+        resolve::object(ctx, &JobFields::from(self.clone())).await
     }
 }
 
 /// One execution: of a script, a command, a task, an agent, or a plan of many steps. Everything that runs
 /// is a job, so there is one way to list, watch, cancel and retry it; the steps of a plan are jobs too, as
 /// its children.
-#[Object(name = "Job")]
+#[derive(MergedObject)]
+#[graphql(name = "Job")]
+pub(in crate::graphql) struct JobFields(JobToAsk, JobAtHand);
+
 impl JobFields {
+    /// For the interface that has it, too.
+    pub(super) async fn id(&self, _: &Context<'_>) -> async_graphql::Result<ID> {
+        Ok(self.0.0.id.into())
+    }
+}
+
+impl From<Job> for JobFields {
+    fn from(Job(job): Job) -> Self {
+        Self(JobToAsk(Arc::clone(&job)), JobAtHand(job))
+    }
+}
+
+impl AtHand for JobFields {
+    type AtHand = JobAtHand;
+
+    fn at_hand(&self) -> &JobAtHand {
+        &self.1
+    }
+}
+
+/// What is known of a job that was read.
+pub(in crate::graphql) struct JobAtHand(Arc<domain::Job>);
+
+#[Object]
+impl JobAtHand {
     /// A UUID of version 7, so ids sort by the moment at which the jobs were asked for.
-    pub(super) async fn id(&self) -> ID {
+    async fn id(&self) -> ID {
         self.0.id.into()
     }
 
@@ -126,27 +116,6 @@ impl JobFields {
     /// Where it stands.
     async fn status(&self) -> JobStatus {
         self.0.status.into()
-    }
-
-    /// What a PENDING job waits for; null once it has started or ended.
-    async fn wait_reason(&self, ctx: &Context<'_>) -> ApiResult<Option<WaitReason>> {
-        if self.0.status != domain::JobStatus::Pending {
-            return Ok(None);
-        }
-        let wait = self.0.wait.unwrap_or(domain::WaitReason::Queued);
-        if wait != domain::WaitReason::Queued {
-            return Ok(Some(wait.into()));
-        }
-        // What goes to registered workers waits for them, not for the server's own.
-        let Some(route) = &self.0.route else {
-            let running = ctx.executor().pool().running;
-            return Ok(Some(if running { wait.into() } else { WaitReason::Paused }));
-        };
-        let supported = ctx.loaders().load_one(Supported(route.clone())).await?;
-        Ok(Some(match supported {
-            Some(true) => wait.into(),
-            Some(false) | None => WaitReason::NoWorker,
-        }))
     }
 
     /// What it runs, as it was asked for.
@@ -239,24 +208,56 @@ impl JobFields {
         self.0.progress.as_ref().map(Into::into)
     }
 
-    /// Who runs it or ran it last; null before the first start, and where that worker is no longer known.
-    async fn worker(&self, ctx: &Context<'_>) -> ApiResult<Option<Worker>> {
-        Worker::load(ctx, self.0.worker).await
-    }
-
     /// Who asked for it, and what for.
     async fn metadata(&self) -> JobMetadata {
         (&self.0.metadata).into()
     }
 
-    /// The plan or pipeline that this job is a step of; null where it is none.
-    async fn parent(&self, ctx: &Context<'_>) -> ApiResult<Option<Job>> {
-        Job::load(ctx, self.0.parent).await
-    }
-
     /// This step's key within its plan; null where it is no step.
     async fn key(&self) -> Option<&str> {
         self.0.step_key.as_deref()
+    }
+
+    /// Where the whole log is, as text over HTTP with range requests: a path on this server.
+    async fn log_url(&self) -> String {
+        format!("/jobs/{}/log", self.0.id)
+    }
+}
+
+/// What the store has to be asked for.
+pub(in crate::graphql) struct JobToAsk(Arc<domain::Job>);
+
+#[Object]
+impl JobToAsk {
+    /// What a PENDING job waits for; null once it has started or ended.
+    async fn wait_reason(&self, ctx: &Context<'_>) -> ApiResult<Option<WaitReason>> {
+        if self.0.status != domain::JobStatus::Pending {
+            return Ok(None);
+        }
+        let wait = self.0.wait.unwrap_or(domain::WaitReason::Queued);
+        if wait != domain::WaitReason::Queued {
+            return Ok(Some(wait.into()));
+        }
+        // What goes to registered workers waits for them, not for the server's own.
+        let Some(route) = &self.0.route else {
+            let running = ctx.executor().pool().running;
+            return Ok(Some(if running { wait.into() } else { WaitReason::Paused }));
+        };
+        let supported = ctx.loaders().load_one(Supported(route.clone())).await?;
+        Ok(Some(match supported {
+            Some(true) => wait.into(),
+            Some(false) | None => WaitReason::NoWorker,
+        }))
+    }
+
+    /// Who runs it or ran it last; null before the first start, and where that worker is no longer known.
+    async fn worker(&self, ctx: &Context<'_>) -> ApiResult<Option<Worker>> {
+        Worker::load(ctx, self.0.worker).await
+    }
+
+    /// The plan or pipeline that this job is a step of; null where it is none.
+    async fn parent(&self, ctx: &Context<'_>) -> ApiResult<Option<Job>> {
+        Job::load(ctx, self.0.parent).await
     }
 
     /// The steps of a plan or pipeline, in the order of its list; none for any other job.
@@ -377,11 +378,6 @@ impl JobFields {
         last_bytes: Option<i32>,
     ) -> ApiResult<String> {
         log::tail(ctx, &self.0, domain::LogStream::Stderr, last_bytes).await
-    }
-
-    /// Where the whole log is, as text over HTTP with range requests: a path on this server.
-    async fn log_url(&self) -> String {
-        format!("/jobs/{}/log", self.0.id)
     }
 
     /// Its history: what happened to it, the oldest first.

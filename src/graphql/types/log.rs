@@ -41,8 +41,10 @@ pub(in crate::graphql) struct LogLine {
 }
 
 impl AtHand for LogLine {
-    fn is_at_hand(_field: &str) -> bool {
-        true
+    type AtHand = Self;
+
+    fn at_hand(&self) -> &Self {
+        self
     }
 }
 
