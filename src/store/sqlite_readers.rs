@@ -118,9 +118,9 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use entity::meta;
-    use futures_util::future::join_all;
     use sea_orm::sea_query::SqliteQueryBuilder;
     use sea_orm::{DbBackend, EntityTrait, QueryTrait, Schema};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -150,17 +150,18 @@ mod tests {
     async fn many_ask_over_few_connections() {
         let folder = tempfile::tempdir().unwrap();
         let readers = readers(&folder, 3);
-        let asked = (0..300).map(|number| {
+        let mut asking = JoinSet::new();
+        for number in 0..300 {
             let readers = readers.clone();
-            tokio::spawn(async move {
+            asking.spawn(async move {
                 if number % 3 == 0 {
                     readers.aside::<meta::Model>(question()).await
                 } else {
                     readers.at_once::<meta::Model>(&question()).await
                 }
-            })
-        });
-        for found in join_all(asked).await {
+            });
+        }
+        while let Some(found) = asking.join_next().await {
             let found = found.unwrap().unwrap();
             assert_eq!((found.len(), found[0].value), (1, 1));
         }
