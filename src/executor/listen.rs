@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 const PIECES: u64 = 2;
 const MOST_PIECES: u64 = 16;
 
-/// What is small: pieces are read as many at once as had so many bytes together.
+/// Where those of one look have less than half of this together, the next reads twice as many.
 const PIECES_BYTES: usize = 512 * 1024;
 
 /// How often a listener to a running job's log looks without a hint.

@@ -98,9 +98,12 @@ impl Shared {
         };
         // No connection outlives an error: see the writer's.
         let found = models(&connection, statement).map_err(|error| failed(error, DbErr::Query))?;
+        let mut idle = self.idle();
+        // Looked at under the lock: what is kept after the end would be closed by nobody.
         if !self.permits.is_closed() {
-            self.idle().push(connection);
+            idle.push(connection);
         }
+        drop(idle);
         found
     }
 

@@ -95,5 +95,13 @@ mod tests {
             serde_json::to_string(&value).unwrap(),
             r#"{"b":{"z":3,"y":2,"x":1},"d":null,"list":[{"two":2,"one":1},null],"a":{"scalar":1,"as":2,"it":3},"c":1}"#
         );
+        // What is in order outside may not be within.
+        let text = r#"{"b":{"x":1,"y":2,"z":3},"d":1,"list":[{"one":1,"two":2}],"a":2,"c":3}"#;
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        order.apply(&mut value);
+        assert_eq!(
+            serde_json::to_string(&value).unwrap(),
+            r#"{"b":{"z":3,"y":2,"x":1},"d":1,"list":[{"two":2,"one":1}],"a":2,"c":3}"#
+        );
     }
 }

@@ -87,6 +87,14 @@ async fn print(node: &Node, job: &Arc<Job>, lines: &[Line], mut length: impl FnM
     encoder.size()
 }
 
+/// A job that has printed so many lines, in chunks of all kinds.
+async fn printed(node: &Node, dice: &mut fastrand::Rng, count: usize) -> (Arc<Job>, Vec<Line>) {
+    let lines = random_lines(dice, count);
+    let job = running(node, new_job(0), 1).await;
+    print(node, &job, &lines, || some_or_many(dice)).await;
+    (job, lines)
+}
+
 fn bytes_of(lines: &[Line], stream: Option<LogStream>) -> Vec<u8> {
     let wanted = lines
         .iter()
@@ -143,10 +151,7 @@ async fn every_range_of_bytes(db: TestDb) {
 async fn long_ranges_come_in_pieces(db: TestDb) {
     let node = db.node().await;
     let mut dice = fastrand::Rng::with_seed(6);
-    let lines = random_lines(&mut dice, 1_500);
-    let job = running(&node, new_job(0), 1).await;
-    let mut lengths = fastrand::Rng::with_seed(7);
-    print(&node, &job, &lines, || some_or_many(&mut lengths)).await;
+    let (job, lines) = printed(&node, &mut dice, 1_500).await;
     for stream in STREAMS {
         let whole = bytes_of(&lines, stream);
         for _ in 0..10 {
@@ -217,10 +222,7 @@ fn matching(lines: &[Line], filter: &LogFilter) -> Vec<(i64, String)> {
 async fn pieces_from_any_line_on(db: TestDb) {
     let node = db.node().await;
     let mut dice = fastrand::Rng::with_seed(11);
-    let lines = random_lines(&mut dice, 1_200);
-    let job = running(&node, new_job(0), 1).await;
-    let mut lengths = fastrand::Rng::with_seed(12);
-    print(&node, &job, &lines, || some_or_many(&mut lengths)).await;
+    let (job, lines) = printed(&node, &mut dice, 1_200).await;
     for _ in 0..60 {
         let filter = random_filter(&mut dice);
         let begin = dice.i64(0..1_200);
@@ -265,10 +267,7 @@ async fn pieces_from_any_line_on(db: TestDb) {
 async fn pages_forwards_and_backwards(db: TestDb) {
     let node = db.node().await;
     let mut dice = fastrand::Rng::with_seed(8);
-    let lines = random_lines(&mut dice, 1_200);
-    let job = running(&node, new_job(0), 1).await;
-    let mut lengths = fastrand::Rng::with_seed(9);
-    print(&node, &job, &lines, || some_or_many(&mut lengths)).await;
+    let (job, lines) = printed(&node, &mut dice, 1_200).await;
     for round in 0..60 {
         let filter = if round < 4 {
             LogFilter::default()
