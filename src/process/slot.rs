@@ -75,6 +75,9 @@ impl Slot {
             // Programs can read their parent's environment, so the server's secrets must not be there.
             .env_clear()
             .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            // What the server's allocator sets aside ahead would count against the limit on a program's memory, which a
+            // spawner puts on itself.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
