@@ -19,6 +19,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`domain`] | words and rules: the job, its one [`transition`](domain::transition()), ids, logs; no clock, no I/O |
 //! | 0 | [`telemetry`], [`supervisor`], `clock` | log lines, metrics, the owner of background tasks, the time |
+//! | 0 | `brief` | work that blocks for some microseconds |
 //! | 0 | `failpoint` | places where a test makes the program die or fail; nothing in any other build |
 //! | 1 | [`store`] | the truth, in SQLite or Postgres; the only user of the database |
 //! | 1 | [`process`] | programs, supervised so that nothing is left of them; knows no jobs |
@@ -44,6 +45,7 @@
 //! Another program can run jobs without the server: see [`executor::Executor`] and `examples/embed.rs`.
 
 pub mod auth;
+mod brief;
 mod clock;
 pub mod config;
 pub mod domain;

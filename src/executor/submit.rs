@@ -10,7 +10,8 @@ use super::acting::OnBehalf;
 use super::request::{JobRequest, Refusal, RefusalCode, StepRequest, SubmitError};
 use super::validate::Checker;
 use super::validate_plan::CheckedJob;
-use super::{Executor, ListenError};
+use super::{Context, Executor, ListenError};
+use crate::brief::briefly;
 use crate::domain::{Command, Job, JobId, RetryPolicy, Strategy};
 use crate::failpoint::failpoint;
 use crate::store::{Audited, InsertJobs, InsertRefused, Inserted, Operation, StoreError};
@@ -55,20 +56,16 @@ impl Executor {
                 Refusal::new(RefusalCode::LimitExceeded, &[], message),
             ));
         }
-        let context = Arc::clone(&self.0);
-        let checked = tokio::task::spawn_blocking(move || {
-            let checker = Checker {
-                options: &context.options,
-                catalog: &context.catalog,
-                pipelines: &context.pipelines,
-                programs: &context.programs,
-            };
-            check_all(&checker, requests)
-        });
-        // A blocking task is lost only when the runtime goes down.
-        let jobs = checked
-            .await
-            .map_err(|error| SubmitError::Scripts(std::io::Error::other(error)))??;
+        let jobs = if is_checked_soon(&requests) {
+            briefly(|| check_all(&self.0, requests))?
+        } else {
+            let context = Arc::clone(&self.0);
+            let checked = tokio::task::spawn_blocking(move || check_all(&context, requests));
+            // A blocking task is lost only when the runtime goes down.
+            checked
+                .await
+                .map_err(|error| SubmitError::Scripts(std::io::Error::other(error)))??
+        };
         let refusals = behalf
             .as_ref()
             .map_or_else(Vec::new, |behalf| behalf.against(&jobs));
@@ -253,10 +250,19 @@ impl Executor {
     }
 }
 
-fn check_all(
-    checker: &Checker<'_>,
-    requests: Vec<JobRequest>,
-) -> Result<Vec<(usize, CheckedJob)>, SubmitError> {
+/// Whether it takes no more than a look at a file or two.
+fn is_checked_soon(requests: &[JobRequest]) -> bool {
+    let [request] = requests else { return false };
+    !matches!(request.command, Command::Plan(_) | Command::Pipeline(_))
+}
+
+fn check_all(context: &Context, requests: Vec<JobRequest>) -> Result<Vec<(usize, CheckedJob)>, SubmitError> {
+    let checker = Checker {
+        options: &context.options,
+        catalog: &context.catalog,
+        pipelines: &context.pipelines,
+        programs: &context.programs,
+    };
     let mut jobs = Vec::with_capacity(requests.len());
     let mut all = Vec::new();
     let most = MOST_AT_ONCE.max(checker.options.max_plan_steps) + requests.len();

@@ -10,11 +10,11 @@ use std::time::Duration;
 use rusqlite::Connection;
 use sea_orm::error::ConnAcquireErr;
 use sea_orm::{DbErr, RuntimeErr, Statement};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::sqlite::{connect, failed, models};
 use super::sqlite_row::Stored;
+use crate::brief::briefly;
 
 /// What reads a SQLite file. Cheap to clone; all clones share the connections.
 #[derive(Debug, Clone)]
@@ -27,8 +27,6 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// How long to wait for one.
     patience: Duration,
-    /// Held by the one question that is asked on a thread of the runtime.
-    at_once: Mutex<()>,
     /// Those that are open and not in use.
     idle: Mutex<Vec<Connection>>,
 }
@@ -40,23 +38,14 @@ impl SqliteReaders {
             path,
             permits: Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1))),
             patience,
-            at_once: Mutex::default(),
             idle: Mutex::default(),
         }))
     }
 
-    /// The rows of a question that is answered by a key, in microseconds: less than it takes to wake another thread. Only
-    /// one at a time may hold up a thread of the runtime so, since the disk may take its time all the same; who comes
-    /// meanwhile passes on whatever else its thread has to do.
+    /// The rows of a question that is answered by a key, in microseconds, on this thread.
     pub(super) async fn at_once<M: Stored>(&self, statement: &Statement) -> Result<Vec<M>, DbErr> {
         let _permit = self.permit().await?;
-        let runtime = Handle::current();
-        let alone = self.0.at_once.try_lock();
-        let others_go_on = alone.is_ok() && runtime.metrics().num_workers() > 1;
-        if others_go_on || runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return self.0.ask(statement);
-        }
-        tokio::task::block_in_place(|| self.0.ask(statement))
+        briefly(|| self.0.ask(statement))
     }
 
     /// The rows of a question that may take long, asked on another thread. Whoever does not wait for the answer leaves

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each module may import. What is not in a row is forbidden to it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("brief", &[]),
     ("failpoint", &[]),
     ("telemetry", &["domain"]),
     ("clock", &["domain"]),
@@ -14,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["clock", "config", "domain", "store", "supervisor", "telemetry"],
     ),
     ("supervisor", &["telemetry"]),
-    ("store", &["domain", "failpoint", "telemetry"]),
+    ("store", &["brief", "domain", "failpoint", "telemetry"]),
     ("process", &["failpoint", "telemetry"]),
     ("script", &["domain", "telemetry"]),
     ("pipeline", &["domain", "script"]),
@@ -27,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "executor",
         &[
             "auth",
+            "brief",
             "clock",
             "domain",
             "failpoint",
