@@ -199,7 +199,7 @@ impl Store {
             condition.clone(),
             options.acquire_timeout,
         );
-        let reader = Reader::new(read.clone(), file.clone());
+        let reader = Reader::new(read.clone(), file.clone(), options.acquire_timeout);
         Ok((
             Self {
                 writer,

@@ -64,6 +64,7 @@ mod sqlite_readers;
 mod sqlite_row;
 mod stats;
 mod steps;
+mod together;
 mod token;
 mod transaction;
 mod trouble;

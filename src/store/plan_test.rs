@@ -85,7 +85,7 @@ impl Bench {
             raw,
             recorded,
             writer,
-            reader: Reader::new(db, None),
+            reader: Reader::new(db, None, Duration::from_secs(5)),
             _work: driven,
         }
     }

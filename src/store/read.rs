@@ -17,6 +17,7 @@ use super::cleanup::CleanupFilter;
 use super::error::StoreError;
 use super::sqlite_readers::SqliteReaders;
 use super::sqlite_row::Stored;
+use super::together::Together;
 use super::{dialect, record};
 use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
 
@@ -26,16 +27,24 @@ pub struct Reader {
     pub(super) db: Bounded<DatabaseConnection>,
     /// What answers the questions of every request on SQLite.
     file: Option<SqliteReaders>,
-    /// Written once: it is asked with nearly every request, and has a name for each column.
+    /// Who asks for a job, on Postgres.
+    together: Together,
+    /// The question for a job on SQLite, written once: it is asked with nearly every request, and has a name for each column.
     job_by_id: Arc<str>,
 }
 
 impl Reader {
-    pub(super) fn new(db: Bounded<DatabaseConnection>, file: Option<SqliteReaders>) -> Self {
-        let job_by_id = job::Entity::find_by_id(Uuid::nil()).build(db.get_database_backend());
+    /// `patience` is how long a question waits for its turn.
+    pub(super) fn new(
+        db: Bounded<DatabaseConnection>,
+        file: Option<SqliteReaders>,
+        patience: Duration,
+    ) -> Self {
+        let job_by_id = job::Entity::find_by_id(Uuid::nil()).build(DbBackend::Sqlite);
         Self {
             db,
             file,
+            together: Together::new(patience),
             job_by_id: job_by_id.sql.into(),
         }
     }
@@ -79,8 +88,15 @@ impl Reader {
     ///
     /// [`StoreError`], here as everywhere in the reader, where the database failed or a row cannot be read.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        let statement = Statement::from_sql_and_values(self.backend(), &*self.job_by_id, [id.uuid().into()]);
-        let mut rows = self.by_key::<job::Entity>(statement).await?;
+        let Some(file) = &self.file else {
+            return self
+                .together
+                .job(id, |ids| async move { self.jobs(&ids).await })
+                .await;
+        };
+        let statement =
+            Statement::from_sql_and_values(DbBackend::Sqlite, &*self.job_by_id, [id.uuid().into()]);
+        let mut rows = file.at_once::<job::Model>(&statement).await?;
         rows.pop().map(record::job).transpose()
     }
 
