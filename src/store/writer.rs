@@ -34,7 +34,7 @@ const ROUNDS: u32 = 3;
 
 /// The longest pause before a commit, in which others may join it: as long as the last one took, where several came
 /// together then. On a busy server that makes fewer and larger commits, and each costs all its readers a wake-up.
-const LONGEST_GATHERING: Duration = Duration::from_micros(500);
+const LONGEST_GATHERING: Duration = Duration::from_micros(200);
 
 /// How often a transaction is tried whose connection was lost before the commit, or that lost a deadlock.
 const TRIES: u32 = 4;
