@@ -6,8 +6,8 @@
 //!                  └── fault ────────┴──────────▶ EndJob ◀──────┘
 //! ```
 //!
-//! The slot goes back as soon as the process and all its descendants are gone: the next job starts while this one's
-//! end is still being written.
+//! The worker goes back as soon as the process and all its descendants are gone, and its output is read: the next job
+//! starts while this one's end is still being written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +20,11 @@ use super::prepare::{Prepared, prepare};
 use super::running::Place;
 use super::time::{chance, now};
 use super::{Context, outcome};
+use crate::brief::briefly;
 use crate::domain::{Fault, FaultCode, Job, JobStatus, LogLevel, ProcessEnd};
 use crate::failpoint::failpoint;
 use crate::process::{Controls, OUTPUT_BOUND, Outcome, Slot, controls};
-use crate::program::remarks;
+use crate::program::{Spare, remarks};
 use crate::store::{AttemptEnd, EndJob, EndResult, PoolMember, ReleaseJob, StoreError};
 use crate::telemetry::{chain, metrics};
 
@@ -37,9 +38,21 @@ pub(super) struct WorkerSlot {
     pub(super) member: PoolMember,
     /// None before the first job, and after the spawner was lost.
     pub(super) slot: Option<Slot>,
+    /// The folders of its latest job, where nothing is left in them. The spawner need not build another wall for the next
+    /// one that gets them.
+    spare: Option<Spare>,
 }
 
 impl WorkerSlot {
+    /// A worker that has run nothing yet.
+    pub(super) const fn new(member: PoolMember) -> Self {
+        Self {
+            member,
+            slot: None,
+            spare: None,
+        }
+    }
+
     /// The spawner, started anew where there is none that lives.
     async fn alive(&mut self, context: &Context) -> std::io::Result<&mut Slot> {
         let living = self.slot.take().filter(Slot::is_alive);
@@ -151,27 +164,16 @@ async fn process(
         // The dispatcher is gone only when nothing is to be run any more.
         let _ = idle.send(worker);
     };
-    let prepared = {
-        let (context, job) = (Arc::clone(context), Arc::clone(job));
-        tokio::task::spawn_blocking(move || prepare(&context, &job)).await
-    };
+    let spare = worker.spare.take();
     let Prepared {
         spec,
         workspace,
         secrets,
-    } = match prepared {
-        Ok(Ok(prepared)) => prepared,
-        Ok(Err(fault)) => {
+    } = match briefly(|| prepare(context, job, spare)) {
+        Ok(prepared) => prepared,
+        Err(fault) => {
             give_back(worker);
             return Done::Ended(failed(fault));
-        }
-        Err(error) => {
-            tracing::error!(job.id = %job.id, error = %chain(&error), "an attempt could not be prepared");
-            give_back(worker);
-            return Done::Ended(failed(Fault::new(
-                FaultCode::Internal,
-                "the server failed to prepare the job",
-            )));
         }
     };
     log.hide(&secrets);
@@ -189,7 +191,31 @@ async fn process(
     let (output, mut printed) = mpsc::channel(OUTPUT_BOUND);
     let (outcome, ()) = tokio::join!(slot.run(spec, controls, output), log.drain(&mut printed));
     failpoint!("attempt.ended");
+    let ending = outcome::attempt_end(&outcome, job);
+    let completed = ending
+        .as_ref()
+        .is_some_and(|end| end.status == JobStatus::Completed);
+    // Where a process may be left, nobody else gets its folders.
+    let all_gone = matches!(&outcome, Outcome::Ended(ended) if ended.unkillable == 0);
+    let output = if completed {
+        briefly(|| workspace.read_output())
+    } else {
+        Ok(None)
+    };
+    worker.spare = if all_gone {
+        briefly(|| workspace.hand_on())
+    } else {
+        None
+    };
+    let handed_on = worker.spare.is_some();
     give_back(worker);
+    if !handed_on {
+        // However much is to be removed, the worker's next job need not wait for that.
+        let removed = tokio::task::spawn_blocking(move || workspace.remove());
+        if let Err(error) = removed.await {
+            tracing::error!(job.id = %job.id, error = %chain(&error), "a job's folders could not be removed");
+        }
+    }
     if let Outcome::Ended(ended) = &outcome {
         for (level, text) in remarks(ended) {
             log.system(level, &text, now());
@@ -198,26 +224,12 @@ async fn process(
             tracing::error!(job.id = %job.id, processes = ended.unkillable, "processes of a job cannot be killed");
         }
     }
-    let Some(mut end) = outcome::attempt_end(&outcome, job) else {
-        workspace.remove();
+    let Some(mut end) = ending else {
         return Done::NotStarted;
     };
-    let completed = end.status == JobStatus::Completed;
-    let read = tokio::task::spawn_blocking(move || {
-        let output = if completed {
-            workspace.read_output()
-        } else {
-            Ok(None)
-        };
-        workspace.remove();
-        output
-    });
-    match read.await {
-        Ok(Ok(output)) => end.output = output.map(|output| log.masks().mask_json(output)),
-        Ok(Err(message)) => log.system(LogLevel::Error, &message, now()),
-        Err(error) => {
-            tracing::error!(job.id = %job.id, error = %chain(&error), "an output could not be read")
-        }
+    match output {
+        Ok(output) => end.output = output.map(|output| log.masks().mask_json(output)),
+        Err(message) => log.system(LogLevel::Error, &message, now()),
     }
     if let Some(fault) = &mut end.fault {
         fault.message = log.masks().mask_text(&fault.message);

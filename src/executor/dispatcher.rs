@@ -232,7 +232,7 @@ impl Dispatcher {
             || self.tasks.values().any(|(other, _)| *other == member);
         self.attempts.spawn(end_panicked(Arc::clone(&self.context), job));
         if !back {
-            self.take_back(WorkerSlot { member, slot: None }).await;
+            self.take_back(WorkerSlot::new(member)).await;
         }
     }
 
@@ -322,7 +322,7 @@ impl Dispatcher {
         let joined = self.context.store.writer().write(join).await?;
         for member in joined {
             self.members.push(member.clone());
-            self.idle.push(WorkerSlot { member, slot: None });
+            self.idle.push(WorkerSlot::new(member));
         }
         self.size = size;
         self.publish();

@@ -165,9 +165,11 @@ pub(super) async fn recover(context: &Context) -> Result<(), StoreError> {
     }
     failpoint!("start.recovered");
     let root = context.options.work_dir.clone();
-    let left = tokio::task::spawn_blocking(move || crate::program::left_behind(&root))
-        .await
-        .unwrap_or_default();
+    let left = tokio::task::spawn_blocking(move || {
+        crate::program::remove_spares(&root);
+        crate::program::left_behind(&root)
+    });
+    let left = left.await.unwrap_or_default();
     let ids: Vec<_> = left.iter().map(|(id, _)| *id).collect();
     let known = context.store.reader().jobs(&ids).await?;
     for (id, path) in left {

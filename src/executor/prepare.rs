@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use crate::domain::{Command, EnvValue, Fault, FaultCode, Job};
 use crate::process::Spec;
-use crate::program::{Variables, Workspace};
+use crate::program::{Spare, Variables, Workspace};
 
 /// All that one attempt needs to start.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ pub(super) struct Prepared {
     pub(super) secrets: Vec<String>,
 }
 
-/// Readies an attempt.
+/// Readies an attempt, in spare folders where there are some.
 ///
 /// # Errors
 ///
 /// The fault with which the attempt ends: something is no longer as it was when the job was stored.
-pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
+pub(super) fn prepare(context: &Context, job: &Job, spare: Option<Spare>) -> Result<Prepared, Fault> {
     let spawn_failed = |message: String| Fault::new(FaultCode::SpawnFailed, message);
     let workspace = Workspace::make(
         &context.options.work_dir,
@@ -31,6 +31,7 @@ pub(super) fn prepare(context: &Context, job: &Job) -> Result<Prepared, Fault> {
         job.attempt,
         job.working_dir.as_deref(),
         context.options.sandbox.run_as.as_ref(),
+        spare,
     )
     .map_err(|error| spawn_failed(format!("the working directory cannot be made: {error}")))?;
     match spec(context, job, &workspace) {

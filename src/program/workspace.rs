@@ -1,7 +1,7 @@
 //! The folders that jobs work in, all below one root.
 //!
-//! A job without `workingDir` gets a folder of its own below `.jobs`, removed when the attempt has ended. A
-//! `workingDir` is made where it is not there, and kept: it is how jobs hand files to each other.
+//! A job without `workingDir` gets a folder of its own below `.jobs`, gone when the attempt has ended. A `workingDir` is
+//! made where it is not there, and kept: it is how jobs hand files to each other.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -9,11 +9,16 @@ use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use super::folder::{make_below, open_plain, remove_tree};
+use super::spare::{Made, Spare};
 use crate::domain::JobId;
 use crate::process::RunAs;
 
 /// Holds what belongs to single jobs; no `workingDir` may begin with a dot, so none can reach it.
 const JOBS: &str = ".jobs";
+
+/// Within what belongs to one attempt: where it starts, and for what nobody needs afterwards.
+const WORK: &str = "work";
+const SCRATCH: &str = "tmp";
 
 /// The longest JSON document that a job may hand back, in bytes.
 const LONGEST_OUTPUT: u64 = 1 << 20;
@@ -66,9 +71,14 @@ fn inside(root: &Path, place: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// The folders of one attempt. Dropping it leaves them: [`Workspace::remove`] is called once no process is left.
+/// The folders of one attempt. Dropping it leaves them: [`Workspace::remove`] or [`Workspace::hand_on`] is called once no
+/// process is left.
 #[derive(Debug)]
 pub(crate) struct Workspace {
+    /// Below which all of them lie.
+    root: PathBuf,
+    /// How those of its own were made; none where that says too little for them to be handed on.
+    made: Option<Made>,
     /// Belongs to this attempt alone.
     own: PathBuf,
     /// Where the process starts.
@@ -80,14 +90,15 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Makes the folders, for `owner` where jobs run as another user; without `working_dir`, the program starts in one of
-    /// its own.
+    /// Makes the folders, for `owner` where jobs run as another user, or takes spare ones that were made for the same;
+    /// without `working_dir`, the program starts in one of its own.
     pub(crate) fn make(
         root: &Path,
         job: JobId,
         attempt: u32,
         working_dir: Option<&str>,
         owner: Option<&RunAs>,
+        spare: Option<Spare>,
     ) -> io::Result<Self> {
         if !root.join(JOBS).is_dir() {
             std::fs::create_dir_all(root.join(JOBS))?;
@@ -95,16 +106,22 @@ impl Workspace {
         let root = root.canonicalize()?;
         let own = root.join(JOBS).join(format!("{job}-{attempt}"));
         // No job can write to what holds these, so none can put anything else in their place.
-        let (work, scratch) = (own.join("work"), own.join("tmp"));
-        DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
-        for folder in [&work, &scratch] {
-            DirBuilder::new().recursive(true).create(folder)?;
-        }
-        if let Some(user) = owner {
-            for folder in [&own, &work, &scratch] {
-                chown(folder, Some(user.uid), Some(user.gid))?;
+        let (work, scratch) = (own.join(WORK), own.join(SCRATCH));
+        let made = match spare.and_then(|spare| spare.take(&own)) {
+            Some(made) => Some(made),
+            None => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
+                for folder in [&work, &scratch] {
+                    DirBuilder::new().recursive(true).create(folder)?;
+                }
+                if let Some(user) = owner {
+                    for folder in [&own, &work, &scratch] {
+                        chown(folder, Some(user.uid), Some(user.gid))?;
+                    }
+                }
+                Made::look(&own, &[WORK, SCRATCH], None)?
             }
-        }
+        };
         let current_dir = match working_dir {
             None => work,
             Some(name) => {
@@ -118,6 +135,8 @@ impl Workspace {
             current_dir,
             scratch,
             own,
+            root,
+            made,
         })
     }
 
@@ -156,6 +175,16 @@ impl Workspace {
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| format!("the output is not JSON: {error}"))
+    }
+
+    /// Hands its own folders on where they are as they were made, with nothing in them but an output, which is removed. Else
+    /// they are to be [removed](Self::remove), which may take long.
+    pub(crate) fn hand_on(&self) -> Option<Spare> {
+        let left = Made::look(&self.own, &[WORK, SCRATCH], Some(&self.output)).ok()??;
+        if self.made.as_ref() != Some(&left) {
+            return None;
+        }
+        Spare::put_aside(&self.root, &self.own, left).ok()
     }
 
     /// Removes what belongs to the attempt alone.

@@ -67,7 +67,8 @@ async fn process(
     let made = {
         let (root, job, attempt) = (shared.work_dir.clone(), task.id, task.attempt);
         let owner = shared.sandbox.run_as.clone();
-        tokio::task::spawn_blocking(move || Workspace::make(&root, job, attempt, None, owner.as_ref())).await
+        tokio::task::spawn_blocking(move || Workspace::make(&root, job, attempt, None, owner.as_ref(), None))
+            .await
     };
     let workspace = match made {
         Ok(Ok(workspace)) => workspace,

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
@@ -24,13 +24,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use super::visible::{Visible, real};
+use super::walled::Walled;
 use crate::process::sandbox::{LANDLOCK_COMPLETE, Limits, RunAs, Sandbox, SandboxMode};
 
 /// What this code was tried with. Later versions restrict more, which is not to begin by itself.
 const KNOWN: ABI = ABI::V7;
-
-/// The thread that starts programs does little.
-const STACK: usize = 256 * 1024;
 
 /// Devices that hold nothing. Their questions (is this a terminal?) are allowed too.
 const WRITABLE_DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
@@ -68,6 +66,8 @@ pub(super) struct Confinement {
     devices: Devices,
     /// The domain of the next program, but for its own places; as long as what is visible stays as it was.
     next: Option<RulesetCreated>,
+    /// Where the latest program was started from.
+    kept: Option<Walled>,
 }
 
 struct Devices {
@@ -96,6 +96,7 @@ impl Confinement {
             devices: Devices::open()?,
             visible,
             next: None,
+            kept: None,
         };
         if sandbox.mode != SandboxMode::Off {
             // Until the trial has said otherwise.
@@ -122,12 +123,41 @@ impl Confinement {
         self.landlock == 0 && self.run_as.is_none()
     }
 
-    /// The walls for one program, which may write its own places: folders by their real paths.
-    pub(super) fn walls(&mut self, own: &[OwnedFd]) -> io::Result<Walls> {
+    /// Starts a program that may write its own places, folders by their real paths: from where the latest one was started
+    /// if that had the same.
+    ///
+    /// # Errors
+    ///
+    /// The outer one where the walls could not be put around it, the inner one where it could not be started.
+    pub(super) fn start(
+        &mut self,
+        own: &[OwnedFd],
+        start: impl FnOnce() -> io::Result<u32> + Send + 'static,
+    ) -> io::Result<io::Result<u32>> {
+        let changed = self.landlock != 0 && self.visible.refresh();
+        let kept = self.kept.take().filter(|kept| !changed && kept.is_of(own));
+        let thread = match kept {
+            Some(kept) => kept,
+            None => {
+                let held = own.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>()?;
+                Walled::new(self.walls(own, changed)?, held)?
+            }
+        };
+        let started = self.expendable.born(|| thread.start(start))?;
+        self.kept = Some(thread);
+        Ok(started)
+    }
+
+    /// Starts no other program from where the latest was started, since not all of that one is gone.
+    pub(super) fn forget_thread(&mut self) {
+        self.kept = None;
+    }
+
+    /// The walls for programs with these places of their own; `changed` where other places are visible than before.
+    fn walls(&mut self, own: &[OwnedFd], changed: bool) -> io::Result<Walls> {
         let domain = if self.landlock == 0 {
             None
         } else {
-            let changed = self.visible.refresh();
             let ready = self.next.take().filter(|_| !changed);
             let domain = ready.map_or_else(|| self.domain(), Ok);
             let domain = domain.and_then(|domain| domain_with(domain, own));
@@ -200,23 +230,26 @@ impl Confinement {
         if self.is_open() {
             return Ok(0);
         }
-        let walls = self.walls(&[])?;
-        in_thread(|| {
-            let landlock = walls.apply()?;
-            let Some(user) = &sandbox.run_as else {
-                return Ok(landlock);
-            };
-            for folder in sandbox.needed.iter().filter(|folder| exists(folder)) {
-                if let Err(error) = access(folder, Reach::READ_OK | Reach::EXEC_OK) {
-                    let (name, folder) = (&user.name, folder.display());
-                    let what =
-                        format!("jobs are to run as {name}, who cannot read the folder {folder}: {error}");
-                    return Err(io::Error::other(what));
-                }
-            }
-            Ok(landlock)
-        })?
+        let changed = self.visible.refresh();
+        let thread = Walled::new(self.walls(&[], changed)?, Vec::new())?;
+        if let Some(user) = &sandbox.run_as {
+            let (name, needed) = (user.name.clone(), sandbox.needed.clone());
+            thread.start(move || can_read(&name, &needed).map(|()| 0))??;
+        }
+        Ok(thread.landlock())
     }
+}
+
+/// Whether this thread's user can read the folders that programs need.
+fn can_read(name: &str, needed: &[PathBuf]) -> io::Result<()> {
+    for folder in needed.iter().filter(|folder| exists(folder)) {
+        if let Err(error) = access(folder, Reach::READ_OK | Reach::EXEC_OK) {
+            let folder = folder.display();
+            let what = format!("jobs are to run as {name}, who cannot read the folder {folder}: {error}");
+            return Err(io::Error::other(what));
+        }
+    }
+    Ok(())
 }
 
 impl Walls {
@@ -276,18 +309,6 @@ fn allow(
     access: BitFlags<AccessFs>,
 ) -> Result<(), RulesetError> {
     domain.add_rule(PathBeneath::new(place, access)).map(|_| ())
-}
-
-/// Does something on a thread of its own, whose walls end with it.
-pub(super) fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .stack_size(STACK)
-            .spawn_scoped(scope, work)?;
-        thread
-            .join()
-            .map_err(|_| io::Error::other("the thread that starts programs failed"))
-    })
 }
 
 /// Makes this thread, and no other, the user's: in no group but the one named, and without capabilities.

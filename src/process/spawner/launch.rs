@@ -18,7 +18,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use crate::process::outcome::{SpawnError, SpawnErrorKind};
 use crate::process::protocol::Start;
 
-use super::confine::{Confinement, in_thread};
+use super::confine::Confinement;
 
 /// Where a program is looked for if its environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -46,22 +46,15 @@ pub(super) fn launch(start: &Start, pipes: Pipes, confinement: &mut Confinement)
         .stdout(pipes.stdout)
         .stderr(pipes.stderr);
     let cpu_seconds = confinement.limits.cpu_seconds;
-    let mut spawn = move || -> io::Result<u32> {
+    let spawn = move || -> io::Result<u32> {
         // The handle is let go: children are waited for all together, orphans included.
         with_cpu_limit(cpu_seconds, || Ok(command.spawn()?.id()))
     };
     let spawned = if confinement.is_open() {
         confinement.expendable.born(spawn)
     } else {
-        let walls = confinement.walls(&own).map_err(|error| no_walls(&error))?;
-        let walled = || {
-            in_thread(move || match walls.apply() {
-                Ok(_) => Ok(spawn()),
-                Err(error) => Err(no_walls(&error)),
-            })
-        };
-        let walled = confinement.expendable.born(walled);
-        walled.map_err(|error| no_walls(&error))??
+        let walled = confinement.start(&own, spawn);
+        walled.map_err(|error| no_walls(&error))?
     };
     spawned.map_err(|error| explain(start, &program, &error))
 }

@@ -11,6 +11,7 @@ mod link;
 mod sweep;
 mod system;
 mod visible;
+mod walled;
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -168,6 +169,9 @@ impl Spawner {
                 Some(job) => {
                     if let Some(report) = job.advance(&mut self.children) {
                         self.job = None;
+                        if report.unkillable > 0 {
+                            self.confinement.forget_thread();
+                        }
                         self.link.report(&Report::Ended(report))?;
                     } else if let Some(start) = job.announcement() {
                         self.link.report(&Report::Started(start))?;
