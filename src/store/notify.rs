@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::connect::{Backend, Store};
+use super::sockets;
 use crate::domain::{Changes, EventSeq, JobId};
 
 const CHANNEL: &str = "runql";
@@ -111,7 +112,8 @@ async fn session(
     pause: &mut Duration,
 ) -> Result<std::convert::Infallible, SqlxError> {
     let pool = store.pool().get_postgres_connection_pool();
-    let mut listener = PgListener::connect_with(pool).await?;
+    let port = pool.connect_options().get_port();
+    let mut listener = sockets::while_connecting(port, PgListener::connect_with(pool)).await?;
     listener.listen(CHANNEL).await?;
     *pause = FIRST_PAUSE;
     on_hint(None);

@@ -58,9 +58,17 @@ pub(super) fn set_up(port: u16) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sets them up while one of them is being connected, since the handshake of TLS waits twice for an acknowledgement. It
-/// never ends by itself, and looks less often the longer it takes.
-pub(super) async fn set_up_meanwhile(port: u16) -> std::convert::Infallible {
+/// Does what may open connections to this port, and sets them up meanwhile: the handshake of TLS waits twice for an
+/// acknowledgement.
+pub(super) async fn while_connecting<T>(port: u16, work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        done = work => done,
+        never = set_up_again_and_again(port) => match never {},
+    }
+}
+
+/// Looks less often the longer it takes.
+async fn set_up_again_and_again(port: u16) -> std::convert::Infallible {
     let mut pause = FIRST_LOOK;
     while pause < LAST_LOOK {
         tokio::time::sleep(pause).await;
