@@ -1,16 +1,17 @@
 //! Takes what a process prints, and stores it: live, in order, whole up to the limit, in bounded memory.
 //!
 //! ```text
-//!   process ── chunks (16 at most) ──▶ lines ──▶ encoder ── 256 KiB or 50 ms ──▶ AppendLog
+//!   process ── chunks (16 at most) ──▶ lines ──▶ encoder ── 256 KiB or 50 ms ──▶ packed ──▶ AppendLog
 //!                                                     └── what is left at the end goes with EndJob
 //! ```
 //!
-//! While a write is under way the next chunk is gathered, and once that is full nothing is read: the pipe fills, and the
-//! process waits. So a flood costs the flooder.
+//! While a chunk is packed, on another thread, and written, the next one is gathered; once that is full nothing is read: the
+//! pipe fills, and the process waits. So a flood costs the flooder.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::time::timestamp;
@@ -30,6 +31,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Tries of a write that the store refuses although it is there.
 const TRIES: u32 = 3;
 
+/// A chunk on its way.
+#[derive(Debug)]
+struct UnderWay {
+    /// The bytes of its lines.
+    length: usize,
+    handed_over: JoinHandle<(LogChunk, Result<Answer<bool>, StoreError>)>,
+}
+
 /// Stores the log of one attempt.
 #[derive(Debug)]
 pub(super) struct LogWriter {
@@ -38,8 +47,8 @@ pub(super) struct LogWriter {
     attempt: u32,
     lines: Lines,
     encoder: LogEncoder,
-    /// The chunk that is being written, and its answer.
-    under_way: Option<(LogChunk, Answer<bool>)>,
+    /// What is being packed and written.
+    under_way: Option<UnderWay>,
     progress: Option<Progress>,
     /// Bytes that may still be kept.
     room: u64,
@@ -146,16 +155,31 @@ impl LogWriter {
 
     /// Waits until the chunk that is under way is written.
     async fn settle(&mut self) {
-        if let Some((chunk, answer)) = self.under_way.take() {
-            let (job, attempt) = (self.job, self.attempt);
-            let append = || AppendLog {
-                job,
-                attempt,
-                chunk: chunk.clone(),
-            };
-            if !self.write(Some(answer), append).await {
-                self.discarded += chunk.len() as u64;
+        let Some(UnderWay { length, handed_over }) = self.under_way.take() else {
+            return;
+        };
+        let written = match handed_over.await {
+            Ok((chunk, Ok(answer))) => {
+                let (job, attempt) = (self.job, self.attempt);
+                let append = || AppendLog {
+                    job,
+                    attempt,
+                    chunk: chunk.clone(),
+                };
+                self.write(Some(answer), append).await
             }
+            // The server is going down.
+            Ok((_, Err(_))) => {
+                self.stale = true;
+                false
+            }
+            Err(error) => {
+                tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be packed");
+                false
+            }
+        };
+        if !written {
+            self.discarded += length as u64;
         }
     }
 
@@ -223,17 +247,20 @@ impl Sink for LogWriter {
         self.record_progress().await;
         // One at a time: what comes later must not be stored without what came before.
         self.settle().await;
-        if let Some(chunk) = self.encoder.take().filter(|_| !self.stale) {
-            let append = AppendLog {
-                job: self.job,
-                attempt: self.attempt,
-                chunk: chunk.clone(),
-            };
-            match self.writer.hand_over(append).await {
-                Ok(answer) => self.under_way = Some((chunk, answer)),
-                // The server is going down.
-                Err(_) => self.stale = true,
-            }
+        if let Some(chunk) = self.encoder.take_loose().filter(|_| !self.stale) {
+            let (writer, job, attempt) = (self.writer.clone(), self.job, self.attempt);
+            self.under_way = Some(UnderWay {
+                length: chunk.len(),
+                handed_over: tokio::task::spawn_blocking(move || {
+                    let chunk = chunk.pack();
+                    let append = AppendLog {
+                        job,
+                        attempt,
+                        chunk: chunk.clone(),
+                    };
+                    (chunk, writer.hand_over_blocking(append))
+                }),
+            });
         }
     }
 

@@ -52,7 +52,6 @@ impl LogChunk {
         self.line_count == 0
     }
 
-    /// As it is stored.
     fn pack(mut self) -> Self {
         self.length = self.bytes.len();
         if self.length >= WORTH_IT {
@@ -66,6 +65,30 @@ impl LogChunk {
             }
         }
         self
+    }
+}
+
+/// Lines that are ready but for being compressed, which takes as long as everything else that is done for them.
+#[derive(Debug)]
+pub struct LooseChunk(LogChunk);
+
+impl LooseChunk {
+    /// As it is stored.
+    #[must_use]
+    pub fn pack(self) -> LogChunk {
+        self.0.pack()
+    }
+
+    /// The bytes that its lines have.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    /// Whether it has no line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -110,13 +133,19 @@ impl LogSize {
 pub struct LogEncoder {
     size: LogSize,
     open: Option<LogChunk>,
+    /// The heads and the bytes of the latest chunk: the next one is likely to have as many.
+    usual: (usize, usize),
 }
 
 impl LogEncoder {
     /// Goes on after what is stored already.
     #[must_use]
     pub const fn after(size: LogSize) -> Self {
-        Self { size, open: None }
+        Self {
+            size,
+            open: None,
+            usual: (0, 0),
+        }
     }
 
     /// Adds a line or a piece of one, its line feed included.
@@ -129,17 +158,18 @@ impl LogEncoder {
             streams: 0,
             levels: 0,
             at,
-            heads: Vec::new(),
-            bytes: Vec::new(),
+            heads: Vec::with_capacity(self.usual.0),
+            bytes: Vec::with_capacity(self.usual.1),
             length: 0,
             compressed: false,
         });
         // A piece is far below 4 GiB, and a chunk spans less than an hour: both fit.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let delta = u32::try_from(at.since(chunk.at).as_micros()).unwrap_or(u32::MAX);
-        chunk.heads.push(stream as u8 | (level as u8) << 2);
-        chunk.heads.extend_from_slice(&length.to_le_bytes());
-        chunk.heads.extend_from_slice(&delta.to_le_bytes());
+        let mut head = [stream as u8 | (level as u8) << 2; HEAD];
+        head[1..5].copy_from_slice(&length.to_le_bytes());
+        head[5..].copy_from_slice(&delta.to_le_bytes());
+        chunk.heads.extend_from_slice(&head);
         chunk.bytes.extend_from_slice(bytes);
         chunk.line_count += 1;
         chunk.streams |= 1 << stream as i32;
@@ -163,7 +193,14 @@ impl LogEncoder {
 
     /// Takes what waits.
     pub fn take(&mut self) -> Option<LogChunk> {
-        self.open.take().map(LogChunk::pack)
+        self.take_loose().map(LooseChunk::pack)
+    }
+
+    /// Takes what waits, to be packed elsewhere.
+    pub fn take_loose(&mut self) -> Option<LooseChunk> {
+        let chunk = self.open.take()?;
+        self.usual = (chunk.heads.len(), chunk.bytes.len());
+        Some(LooseChunk(chunk))
     }
 }
 

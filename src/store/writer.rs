@@ -119,15 +119,31 @@ impl Writer {
     ///
     /// [`StoreError::Closed`]: there is no writer any more.
     pub async fn hand_over<O: Operation>(&self, operation: O) -> Result<Answer<O::Output>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let queued = Box::new(Waiting {
-            operation,
-            output: None,
-            reply,
-        });
+        let (queued, answer) = queued(operation);
         self.queue.send(queued).await.map_err(|_| StoreError::Closed)?;
-        Ok(Answer(answer))
+        Ok(answer)
     }
+
+    /// The same, from a thread that may be held up.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Writer::hand_over`].
+    pub fn hand_over_blocking<O: Operation>(&self, operation: O) -> Result<Answer<O::Output>, StoreError> {
+        let (queued, answer) = queued(operation);
+        self.queue.blocking_send(queued).map_err(|_| StoreError::Closed)?;
+        Ok(answer)
+    }
+}
+
+fn queued<O: Operation>(operation: O) -> (Box<dyn Queued>, Answer<O::Output>) {
+    let (reply, answer) = oneshot::channel();
+    let queued = Waiting {
+        operation,
+        output: None,
+        reply,
+    };
+    (Box::new(queued), Answer(answer))
 }
 
 /// The answer to a write that was handed over. The write stands where this is dropped.
