@@ -12,9 +12,18 @@ use crate::{Bench, check, floor};
 /// One job in so many prints something, so that its output can be compared.
 const ECHO_EVERY: usize = 50;
 
-/// Measures it.
+/// Many more workers than there are cores, for jobs as short as these.
+const MANY_WORKERS: &str = "16";
+
+/// Measures it: as the server is without settings, and with many workers.
 pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
-    let server = Server::start(bench, &[])?;
+    measure_with(bench, table, &[], "")?;
+    let arguments = ["--workers", MANY_WORKERS];
+    measure_with(bench, table, &arguments, &format!(", {MANY_WORKERS} workers"))
+}
+
+fn measure_with(bench: &Bench, table: &mut Table, arguments: &[&str], kind: &str) -> Result<()> {
+    let server = Server::start(bench, arguments)?;
     let jobs = bench.size(10_000, 100);
     let (mut asked, mut echoes) = (0, 0);
     for clients in [16, 64] {
@@ -30,14 +39,14 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
             rates.push(floor::rate(jobs, started.elapsed()));
         }
         table.add(Figure {
-            what: format!("/bin/true to its end, {clients} clients"),
+            what: format!("/bin/true to its end, {clients} clients{kind}"),
             unit: "jobs/s",
             values: rates.clone(),
             floor: Some(("by xargs -P2 -n1".to_owned(), xargs)),
             goal: Some(Goal::RatioFrom(bench.store.pick(1.0, 0.7))),
         });
         table.add(Figure {
-            what: format!("the same, {clients} clients"),
+            what: format!("the same, {clients} clients{kind}"),
             unit: "jobs/s",
             values: rates,
             floor: Some(("by posix_spawn, 2 in flight".to_owned(), spawns)),

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! once, on itself        limits, no new privileges, fewer capabilities: every program inherits them and it costs nothing
-//! for each program       a thread that becomes the user, enters a Landlock domain and starts the program from there
+//! for each program       a thread that becomes the user, enters a Landlock domain and starts the program from there; kept
+//!                        for the next one that may write the same
 //! ```
 //!
 //! User and domain belong to a thread, not to a process, and a program has those of the thread that starts it. So the
 //! spawner itself stays outside, free to kill what it has to, while nothing is forked and `posix_spawn` stays as fast
-//! as it is. Each program has a domain of its own: it can neither signal nor trace its spawner, nor another job.
+//! as it is. Each program that runs has a domain of its own: it can neither signal nor trace its spawner, nor another job.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -10,6 +10,7 @@ use crate::support::db::TestDb;
 both_stores!(
     a_working_directory_is_kept_and_shared,
     the_default_folder_is_empty_and_removed,
+    folders_are_handed_on_only_as_they_were,
     links_inside_the_work_root_are_followed,
 );
 
@@ -52,6 +53,54 @@ async fn the_default_folder_is_empty_and_removed(db: TestDb) {
         .collect();
     assert!(left.is_empty(), "{left:?}");
     app.stop().await;
+}
+
+async fn folders_are_handed_on_only_as_they_were(db: TestDb) {
+    // Each job is the next one of the same worker.
+    let work = tempfile::tempdir().unwrap();
+    let setup = Setup::new(&db).flag("--workers", 1);
+    let app = setup.flag("--work-dir", work.path().display()).start().await;
+    let printed = async |line: &str| {
+        let job = app.completed(request(shell(line), json!({}))).await;
+        job["stdout"].as_str().unwrap().to_owned()
+    };
+    // The owner and the mode of each folder, and what lies in them all.
+    let look = r#"stat -c '%u %g %a' .. . "$TMPDIR"; cd ..; find . | sort"#;
+    let new = printed(look).await;
+    assert!(new.ends_with("\n.\n./tmp\n./work\n"), "{new}");
+    // A time is all that a job can leave behind, and tells that the folder is the same.
+    let (mark, marked) = ("touch -d @1000000000 .", "stat -c %Y .");
+    for (change, is_handed_on) in [
+        (":", true),
+        (r#"echo '{}' > "$RUNQL_OUTPUT""#, true),
+        (r#"mktemp; rm -r "$TMPDIR"/*"#, true),
+        ("chmod 711 .", false),
+        (r#"chmod 1777 "$TMPDIR""#, false),
+        ("chmod 755 ..", false),
+        ("touch left", false),
+        (r#"mkdir "$TMPDIR/.left""#, false),
+        ("touch ../left", false),
+        (r#"mkdir "$RUNQL_OUTPUT""#, false),
+        ("mv ../work ../old; mkdir ../work; rmdir ../old", false),
+        (r#"rmdir "$TMPDIR"; ln -s work "$TMPDIR""#, false),
+        ("(sleep 600) &", true),
+        ("kill -9 $$", true),
+    ] {
+        let job = app
+            .run(request(shell(&format!("{mark}\n{change}")), json!({})))
+            .await;
+        app.ended(&job).await;
+        let found = printed(&format!("{marked}; {look}")).await;
+        let (time, rest) = found.split_once('\n').unwrap();
+        assert_eq!(rest, new, "{change}");
+        assert_eq!(time == "1000000000", is_handed_on, "{change}");
+        // Nothing of the mark either.
+        printed("chmod 711 .").await;
+    }
+    app.stop().await;
+    for folder in [".jobs", ".spare"] {
+        assert_eq!(std::fs::read_dir(work.path().join(folder)).unwrap().count(), 0);
+    }
 }
 
 async fn links_inside_the_work_root_are_followed(db: TestDb) {
