@@ -65,7 +65,8 @@ impl<C> Bounded<C> {
         &self,
         answer: impl Future<Output = Result<T, DbErr>> + Send,
     ) -> Result<T, DbErr> {
-        let answer = within(self.bound, &self.distrust, answer);
+        // Boxed, since it is passed on, and all who await this would be as large as both.
+        let answer = Box::pin(within(self.bound, &self.distrust, answer));
         match &self.pool {
             Some(pool) if opens_another(pool) => {
                 sockets::while_connecting(pool.connect_options().get_port(), answer).await

@@ -363,7 +363,7 @@ async fn connect(
             });
         }
     }
-    let connecting = Database::connect(wanted);
+    let connecting = Box::pin(Database::connect(wanted));
     match postgres {
         None => connecting.await,
         Some(port) => sockets::while_connecting(port, connecting).await,

@@ -113,7 +113,8 @@ async fn session(
 ) -> Result<std::convert::Infallible, SqlxError> {
     let pool = store.pool().get_postgres_connection_pool();
     let port = pool.connect_options().get_port();
-    let mut listener = sockets::while_connecting(port, PgListener::connect_with(pool)).await?;
+    let connecting = Box::pin(PgListener::connect_with(pool));
+    let mut listener = sockets::while_connecting(port, connecting).await?;
     listener.listen(CHANNEL).await?;
     *pause = FIRST_PAUSE;
     on_hint(None);
