@@ -11,6 +11,7 @@ both_stores!(
     a_working_directory_is_kept_and_shared,
     the_default_folder_is_empty_and_removed,
     folders_are_handed_on_only_as_they_were,
+    folders_that_wait_are_gone_with_their_server,
     links_inside_the_work_root_are_followed,
 );
 
@@ -57,9 +58,7 @@ async fn the_default_folder_is_empty_and_removed(db: TestDb) {
 
 async fn folders_are_handed_on_only_as_they_were(db: TestDb) {
     // Each job is the next one of the same worker.
-    let work = tempfile::tempdir().unwrap();
-    let setup = Setup::new(&db).flag("--workers", 1);
-    let app = setup.flag("--work-dir", work.path().display()).start().await;
+    let app = Setup::new(&db).flag("--workers", 1).start().await;
     let printed = async |line: &str| {
         let job = app.completed(request(shell(line), json!({}))).await;
         job["stdout"].as_str().unwrap().to_owned()
@@ -98,9 +97,22 @@ async fn folders_are_handed_on_only_as_they_were(db: TestDb) {
         printed("chmod 711 .").await;
     }
     app.stop().await;
-    for folder in [".jobs", ".spare"] {
-        assert_eq!(std::fs::read_dir(work.path().join(folder)).unwrap().count(), 0);
+}
+
+async fn folders_that_wait_are_gone_with_their_server(db: TestDb) {
+    let mut app = Setup::new(&db).flag("--workers", 1).start().await;
+    let work = app.folder().join("work");
+    let found = |folder| std::fs::read_dir(work.join(folder)).unwrap().count();
+    for (signal, left) in [("TERM", 0), ("KILL", 1)] {
+        app.completed(request(shell(":"), json!({}))).await;
+        assert_eq!((found(".jobs"), found(".spare")), (0, 1));
+        app.signal(signal);
+        app.exit().await;
+        assert_eq!((found(".jobs"), found(".spare")), (0, left), "{signal}");
+        app.restart().await;
+        assert_eq!(found(".spare"), 0, "{signal}");
     }
+    app.stop().await;
 }
 
 async fn links_inside_the_work_root_are_followed(db: TestDb) {
