@@ -1,25 +1,31 @@
 //! Work that blocks for some microseconds: less than it takes to wake another thread. It looks at a file or asks SQLite for
 //! a row by its key, and only a disk that takes its time makes it long.
 
-use std::sync::{Mutex, TryLockError};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-/// Held by the one piece of work that may hold up a thread of the runtime.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Had by the one piece of work that may hold up a thread of the runtime.
+static ALONE: Semaphore = Semaphore::const_new(1);
 
-/// Does it on this thread of the runtime. Where another one does so already, the thread passes on whatever else it has to
-/// do: so a slow disk never holds up all of them.
-pub(crate) fn briefly<T>(work: impl FnOnce() -> T) -> T {
+/// How long to wait for that one: far longer than it takes, unless a disk has it.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Does it on a thread of the runtime, one piece after the other. Where one takes its time, the thread of the next passes
+/// on whatever else it has to do to a new one: so a slow disk never holds up all of them. That is the exception, since each
+/// such thread keeps memory of its own.
+pub(crate) async fn briefly<T>(work: impl FnOnce() -> T) -> T {
     let runtime = Handle::current();
-    let alone = match ALONE.try_lock() {
+    if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
+    let alone = match ALONE.try_acquire() {
         Ok(alone) => Some(alone),
-        // It protects nothing that could be left half done.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
+        Err(_) => timeout(PATIENCE, ALONE.acquire()).await.ok().and_then(Result::ok),
     };
-    let others_go_on = alone.is_some() && runtime.metrics().num_workers() > 1;
-    if others_go_on || runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+    if alone.is_some() && runtime.metrics().num_workers() > 1 {
         return work();
     }
     tokio::task::block_in_place(work)
@@ -41,7 +47,7 @@ mod tests {
         for _ in 0..3 {
             let barrier = Arc::clone(&barrier);
             tasks.spawn(async move {
-                briefly(|| barrier.wait());
+                briefly(|| barrier.wait()).await;
             });
         }
         tasks.spawn(async move {
@@ -52,6 +58,6 @@ mod tests {
 
     #[tokio::test]
     async fn one_thread_is_enough() {
-        assert_eq!(briefly(|| briefly(|| 1)), 1);
+        assert_eq!(briefly(|| 1).await, 1);
     }
 }

@@ -169,7 +169,7 @@ async fn process(
         spec,
         workspace,
         secrets,
-    } = match briefly(|| prepare(context, job, spare)) {
+    } = match briefly(|| prepare(context, job, spare)).await {
         Ok(prepared) => prepared,
         Err(fault) => {
             give_back(worker);
@@ -198,12 +198,12 @@ async fn process(
     // Where a process may be left, nobody else gets its folders.
     let all_gone = matches!(&outcome, Outcome::Ended(ended) if ended.unkillable == 0);
     let output = if completed {
-        briefly(|| workspace.read_output())
+        briefly(|| workspace.read_output()).await
     } else {
         Ok(None)
     };
     worker.spare = if all_gone {
-        briefly(|| workspace.hand_on())
+        briefly(|| workspace.hand_on()).await
     } else {
         None
     };

@@ -57,7 +57,7 @@ impl Executor {
             ));
         }
         let jobs = if is_checked_soon(&requests) {
-            briefly(|| check_all(&self.0, requests))?
+            briefly(|| check_all(&self.0, requests)).await?
         } else {
             let context = Arc::clone(&self.0);
             let checked = tokio::task::spawn_blocking(move || check_all(&context, requests));

@@ -45,7 +45,7 @@ impl SqliteReaders {
     /// The rows of a question that is answered by a key, in microseconds, on this thread.
     pub(super) async fn at_once<M: Stored>(&self, statement: &Statement) -> Result<Vec<M>, DbErr> {
         let _permit = self.permit().await?;
-        briefly(|| self.0.ask(statement))
+        briefly(|| self.0.ask(statement)).await
     }
 
     /// The rows of a question that may take long, asked on another thread. Whoever does not wait for the answer leaves
