@@ -138,9 +138,15 @@ pub(super) async fn feed(context: Arc<Context>, stop: CancellationToken) {
 async fn advance(context: &Context, place: &mut EventSeq, known: EventSeq) -> Result<(), StoreError> {
     let reader = context.store.reader();
     if context.feed.level.receiver_count() == 0 {
-        if known > *place {
-            context.feed.skip_to(known);
-            *place = known;
+        // Where a listener without a cursor begins is taken from here, so hints that were lost are made up for.
+        let last = if known > *place {
+            known
+        } else {
+            reader.last_event().await?
+        };
+        if last > *place {
+            context.feed.skip_to(last);
+            *place = last;
         }
         return Ok(());
     }

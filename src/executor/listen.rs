@@ -106,7 +106,9 @@ where
 }
 
 impl Executor {
-    /// The events after a place in the order of their commits, then live. Without a place: from now on.
+    /// The events after a place in the order of their commits, then live. Without a place: those that are committed from
+    /// now on, where now is the first poll; nothing is read before that is fixed. With several nodes it may begin as much
+    /// earlier as the hints of the others are late.
     ///
     /// # Errors
     ///
@@ -119,12 +121,18 @@ impl Executor {
         let context = Arc::clone(&self.0);
         // Registered before the first look, so the feed loads from here on.
         let mut level = context.feed.level();
-        let last = context.store.reader().last_event().await?;
-        let mut place = after.unwrap_or(last);
-        if place > last {
-            return Err(ListenError::CursorUnknown);
-        }
-        check_floor(&context, place).await?;
+        let known = context.known();
+        let mut place = match after {
+            // The store is not asked: until it answered, much could happen that would not be told.
+            None => known,
+            Some(after) => {
+                if after > known && after > context.store.reader().last_event().await? {
+                    return Err(ListenError::CursorUnknown);
+                }
+                check_floor(&context, after).await?;
+                after
+            }
+        };
         Ok(try_stream! {
             loop {
                 level.borrow_and_update();
@@ -314,6 +322,15 @@ async fn next(
     let more = events.len() as u64 == BATCH;
     let looked_to = events.last().map_or(place, |event| event.seq);
     Ok((load(reader, events).await?, looked_to, more))
+}
+
+impl Context {
+    /// The highest number of an event that this node knows of. Its own commits are known before anybody is told of them.
+    fn known(&self) -> EventSeq {
+        let (hinted, loaded) = (self.hints.events(), self.feed.level());
+        let hinted = *hinted.borrow();
+        hinted.max(*loaded.borrow())
+    }
 }
 
 async fn check_floor(context: &Context, place: EventSeq) -> Result<(), ListenError> {

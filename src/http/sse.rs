@@ -19,8 +19,8 @@ use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::response::Response;
-use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
@@ -64,10 +64,14 @@ pub(super) fn stream<E: Executor>(
     let shared = Arc::clone(transport);
     let (data, id) = (caller.data.clone(), caller.id.clone());
     let standing = operation.standing();
-    transport.tracker.spawn(async move {
+    let mut producer = Box::pin(async move {
         let _permit = permit;
         shared.produce(operation.steps(), data, id, events).await;
     });
+    // It begins before the client is answered: who has the headers is told of all that happens from then on.
+    if producer.as_mut().now_or_never().is_none() {
+        transport.tracker.spawn(producer);
+    }
     let body = stream::poll_fn(move |context| body.poll_recv(context));
     let mut response = event_stream(Body::from_stream(body.map(Ok::<_, Infallible>)));
     if let Some(standing) = standing {
@@ -115,19 +119,21 @@ impl<E: Executor> Transport<E> {
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (event, over) = tokio::select! {
+                biased;
+                () = events.closed() => return,
+                () = shutdown.as_mut() => return,
+                () = &mut over => {
+                    let message = "What the stream was opened with does not hold any more.";
+                    let error = ErrorCode::Unauthenticated.server_error(message, None);
+                    (last(&Answer::refused(error, &id)).into(), true)
+                }
+                // Before the first tick, which comes at once and would have the headers sent.
                 step = steps.next() => match step {
                     Some(Step::Next(payload)) => (next(&payload).into(), false),
                     Some(Step::Failed(answer)) => (last(&answer).into(), true),
                     None => (Bytes::from_static(COMPLETE), true),
                 },
                 _ = keep_alive.tick() => (COMMENT, false),
-                () = &mut over => {
-                    let message = "What the stream was opened with does not hold any more.";
-                    let error = ErrorCode::Unauthenticated.server_error(message, None);
-                    (last(&Answer::refused(error, &id)).into(), true)
-                }
-                () = events.closed() => return,
-                () = shutdown.as_mut() => return,
             };
             match timeout(self.config.send_timeout, events.send(event)).await {
                 Ok(Ok(())) if !over => {}

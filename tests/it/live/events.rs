@@ -1,8 +1,8 @@
 //! `jobEvents`: the whole story of each job, in order, from now on or from a cursor, and only what was asked for.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{EVENTS, is_end, marker, replay, stories, until_ended};
@@ -14,6 +14,7 @@ use crate::support::socket::Socket;
 both_stores!(
     each_job_tells_its_whole_story_in_order,
     without_a_cursor_it_begins_now,
+    now_is_before_what_the_client_says_next,
     filters_and_types_pick_events,
     what_does_not_match_is_silence,
 );
@@ -90,25 +91,48 @@ async fn without_a_cursor_it_begins_now(db: TestDb) {
         app.ended(id).await;
     }
     let mut socket = Socket::listen(&app, EVENTS, json!({})).await;
-    // The first event that comes shows that the listener is there.
-    let first = loop {
-        app.shell("true").await;
-        let next = socket.next("jobEvents");
-        if let Ok(event) = tokio::time::timeout(Duration::from_millis(500), next).await {
-            break event;
-        }
-    };
-    assert!(!before.contains(first["job"]["id"].as_str().unwrap()));
+    socket.settled().await;
     let id = app.shell("exit 3").await;
-    let mut mine = Vec::new();
-    while mine.last().is_none_or(|event| !is_end(event)) {
-        let event = socket.next("jobEvents").await;
-        if event["job"]["id"] == *id {
-            mine.push(event);
-        }
+    assert!(!before.contains(&id));
+    let events = until_ended(&mut socket, 1).await;
+    assert!(events.iter().all(|event| event["job"]["id"] == *id));
+    assert_eq!(stories(&events)[&id], ["CREATED", "STARTED", "FAILED"]);
+    assert_eq!(events[2]["error"]["code"], "EXIT_CODE");
+    app.stop().await;
+}
+
+/// However many begin at once, and however long the database would take to answer all of them.
+async fn now_is_before_what_the_client_says_next(db: TestDb) {
+    const LISTENERS: usize = 100;
+    let app = Setup::new(&db).start().await;
+    let created = json!({ "types": ["CREATED"] });
+    let mut sockets = join_all((0..LISTENERS).map(|_| Socket::connect(&app))).await;
+    join_all(sockets.iter_mut().map(async |socket| {
+        socket.subscribe(EVENTS, created.clone()).await;
+        socket.settled().await;
+    }))
+    .await;
+    let id = app.shell("true").await;
+    for socket in &mut sockets {
+        assert_eq!(socket.next("jobEvents").await["job"]["id"], *id);
     }
-    assert_eq!(stories(&mine)[&id], ["CREATED", "STARTED", "FAILED"]);
-    assert_eq!(mine[2]["error"]["code"], "EXIT_CODE");
+    // Over the same socket nothing is to be waited for.
+    let run = "mutation($input: RunInput!) { run(input: $input) { job { id } } }";
+    let input = json!({ "command": { "shell": { "command": "true" } } });
+    let mut socket = Socket::connect(&app).await;
+    let events = json!({ "query": EVENTS, "variables": created });
+    socket.ask_as("events", events).await;
+    socket
+        .ask_as("run", json!({ "query": run, "variables": { "input": input } }))
+        .await;
+    let mut said = BTreeMap::new();
+    while said.len() < 2 {
+        said.extend([socket.next_of().await]);
+    }
+    assert_eq!(
+        said["events"]["data"]["jobEvents"]["job"]["id"],
+        said["run"]["data"]["run"]["job"]["id"]
+    );
     app.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! Server-sent events: the cursor is the event's id, so a browser resumes by itself.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{EVENTS, is_end, marker, replay};
@@ -10,6 +11,7 @@ use crate::support::stream::SentEvents;
 
 both_stores!(
     a_stream_that_breaks_resumes_by_the_last_id,
+    who_has_the_headers_is_told_what_comes_next,
     a_stream_of_a_job_ends_with_it,
     a_refusal_is_an_event_too,
     a_restart_is_a_pause,
@@ -47,6 +49,20 @@ async fn a_stream_that_breaks_resumes_by_the_last_id(db: TestDb) {
         (event["type"].as_str(), event["job"]["id"].as_str()),
         (Some("CREATED"), Some(next.as_str()))
     );
+    app.stop().await;
+}
+
+async fn who_has_the_headers_is_told_what_comes_next(db: TestDb) {
+    const LISTENERS: usize = 50;
+    let app = Setup::new(&db).start().await;
+    let variables = json!({ "types": ["CREATED"] });
+    let listen = || SentEvents::listen(&app, EVENTS, variables.clone(), None);
+    let mut streams = join_all((0..LISTENERS).map(|_| listen())).await;
+    let id = app.shell("true").await;
+    for stream in &mut streams {
+        let event = stream.next().await.unwrap().field("jobEvents");
+        assert_eq!(event["job"]["id"], *id);
+    }
     app.stop().await;
 }
 

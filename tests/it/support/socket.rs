@@ -90,13 +90,16 @@ impl Socket {
             .await;
     }
 
-    /// The next result of any operation, with its id; nothing else may come.
+    /// The next result of any operation, with its id. An operation may end in order meanwhile; nothing else may come.
     pub(crate) async fn next_of(&mut self) -> (String, Value) {
         within("a result", async {
             loop {
                 let message = self.stream.next().await.unwrap().unwrap();
                 let Message::Text(text) = message else { continue };
                 let mut message: Value = serde_json::from_str(&text).unwrap();
+                if message["type"] == "complete" {
+                    continue;
+                }
                 assert_eq!(message["type"], "next", "{message}");
                 let id = message["id"].as_str().unwrap().to_owned();
                 return (id, message["payload"].take());
@@ -145,7 +148,7 @@ impl Socket {
         }
     }
 
-    /// Waits until the server answers a ping: it has then read all that was sent before.
+    /// Waits until the server answers a ping: it has then read all that was sent before, and what that asks for has begun.
     pub(crate) async fn settled(&mut self) {
         self.send(json!({ "type": "ping" })).await;
         within("the answer to a ping", async {
