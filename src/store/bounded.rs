@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sea_orm::sqlx::{Connection, PgConnection};
+use sea_orm::sqlx::{Connection, PgConnection, PgPool};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     SqlxError, Statement, TransactionTrait,
 };
 
+use super::sockets;
 use super::trouble::no_answer;
 
 /// For so long after a statement got no answer, connections are not trusted.
@@ -32,6 +33,8 @@ pub(super) struct Bounded<C> {
     inner: C,
     bound: Option<Duration>,
     distrust: Distrust,
+    /// The connections of a pool to Postgres.
+    pool: Option<PgPool>,
 }
 
 impl<C> Bounded<C> {
@@ -40,6 +43,15 @@ impl<C> Bounded<C> {
             inner,
             bound,
             distrust,
+            pool: None,
+        }
+    }
+
+    /// The same, where it is a pool of these connections to Postgres.
+    pub(super) fn over(self, pool: PgPool) -> Self {
+        Self {
+            pool: Some(pool),
+            ..self
         }
     }
 
@@ -53,8 +65,20 @@ impl<C> Bounded<C> {
         &self,
         answer: impl Future<Output = Result<T, DbErr>> + Send,
     ) -> Result<T, DbErr> {
-        within(self.bound, &self.distrust, answer).await
+        // Boxed, since it is passed on, and all who await this would be as large as both.
+        let answer = Box::pin(within(self.bound, &self.distrust, answer));
+        match &self.pool {
+            Some(pool) if opens_another(pool) => {
+                sockets::while_connecting(pool.connect_options().get_port(), answer).await
+            }
+            _ => answer.await,
+        }
     }
+}
+
+/// Whether whoever asks now is given a new connection: none is free, and there may be more of them.
+fn opens_another(pool: &PgPool) -> bool {
+    pool.num_idle() == 0 && pool.size() < pool.options().get_max_connections()
 }
 
 async fn within<T>(
@@ -101,6 +125,7 @@ impl Bounded<DatabaseTransaction> {
             inner,
             bound,
             distrust,
+            ..
         } = self;
         within(bound, &distrust, inner.commit()).await
     }

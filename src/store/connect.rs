@@ -291,7 +291,11 @@ async fn open_pool(
 ) -> Result<Bounded<DatabaseConnection>, StoreError> {
     let distrust = Distrust::default();
     let pool = connect(options, backend, connections, bound, &distrust).await?;
-    Ok(Bounded::new(pool, bound, distrust))
+    let bounded = Bounded::new(pool.clone(), bound, distrust);
+    Ok(match backend {
+        Backend::Sqlite => bounded,
+        Backend::Postgres => bounded.over(pool.get_postgres_connection_pool().clone()),
+    })
 }
 
 async fn connect(
