@@ -1,8 +1,9 @@
 //! Who did what, from where.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "audit")]
 pub struct Model {
     /// Sorts by the moment.

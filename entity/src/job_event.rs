@@ -1,8 +1,9 @@
 //! What happened to a job. `seq` grows in the order of commits.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "job_event")]
 pub struct Model {
     #[sea_orm(primary_key)]

@@ -1,8 +1,9 @@
 //! Labels of jobs, for looking up.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "job_tag")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

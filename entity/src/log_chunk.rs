@@ -2,8 +2,9 @@
 //! standard output and of standard error, so that a range of bytes is found without reading from the start.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "log_chunk")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
@@ -22,8 +23,10 @@ pub struct Model {
     pub levels: i32,
     pub at: i64,
     /// A head for each line: see the store's codec.
+    #[serde(with = "serde_bytes")]
     pub heads: Vec<u8>,
     /// The bytes of the lines, as they were printed.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// Whether heads and bytes are compressed.
     pub compressed: bool,

@@ -1,8 +1,9 @@
 //! What clients authenticate by.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "token")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
@@ -10,8 +11,10 @@ pub struct Model {
     /// Unique among those that are not revoked.
     pub name: String,
     /// SHA-256 of the secret.
+    #[serde(with = "serde_bytes")]
     pub hash: Vec<u8>,
     /// That of the secret before the last rotation.
+    #[serde(with = "serde_bytes")]
     pub previous_hash: Option<Vec<u8>>,
     /// Until when the secret before still counts.
     pub previous_until: Option<i64>,

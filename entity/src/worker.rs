@@ -1,8 +1,9 @@
 //! Those who run jobs.
 
 use sea_orm::entity::prelude::*;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel, Deserialize)]
 #[sea_orm(table_name = "worker")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

@@ -20,7 +20,8 @@
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit |
 //! | `tx`, `counters`, `rows`, `at_once` | what one transaction gathers, and how it is written |
-//! | `transaction`, `sqlite`, `sqlite_row` | what a transaction runs on |
+//! | `transaction`, `sqlite` | what a transaction runs on |
+//! | `cells` | what the rows of both databases hold |
 //! | `sqlite_readers` | what reads a SQLite file with every request; the rest is read by the ORM's driver |
 //! | `insert`, `claim`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
 //! | `audit` | who did what, written with what was done |
@@ -32,6 +33,7 @@ mod audit;
 mod backup;
 mod bounded;
 mod cancel;
+mod cells;
 mod claim;
 mod cleanup;
 mod condition;
@@ -61,7 +63,6 @@ mod rows;
 mod sockets;
 mod sqlite;
 mod sqlite_readers;
-mod sqlite_row;
 mod stats;
 mod steps;
 mod together;

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use entity::{attempt, job, job_dependency, worker};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait, Select, Statement,
 };
 use uuid::Uuid;
 
 use super::bounded::Bounded;
+use super::cells::{Stored, model_of};
 use super::cleanup::CleanupFilter;
 use super::error::StoreError;
 use super::sqlite_readers::SqliteReaders;
-use super::sqlite_row::Stored;
 use super::together::Together;
 use super::{dialect, record};
 use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worker, WorkerId};
@@ -31,6 +31,8 @@ pub struct Reader {
     together: Together,
     /// The question for a job on SQLite, written once: it is asked with nearly every request, and has a name for each column.
     job_by_id: Arc<str>,
+    /// The question for jobs by a list of ids.
+    jobs_by_ids: Arc<str>,
 }
 
 impl Reader {
@@ -41,11 +43,14 @@ impl Reader {
         patience: Duration,
     ) -> Self {
         let job_by_id = job::Entity::find_by_id(Uuid::nil()).build(DbBackend::Sqlite);
+        let backend = db.get_database_backend();
+        let jobs_by_ids = job::Entity::find().filter(dialect::is_among(backend, job::Column::Id, []));
         Self {
             db,
             file,
             together: Together::new(patience),
             job_by_id: job_by_id.sql.into(),
+            jobs_by_ids: jobs_by_ids.build(backend).sql.into(),
         }
     }
 
@@ -57,7 +62,7 @@ impl Reader {
     {
         Ok(match &self.file {
             Some(file) => file.at_once(&statement).await?,
-            None => E::find().from_raw_sql(statement).all(&self.db).await?,
+            None => self.all(statement).await?,
         })
     }
 
@@ -69,8 +74,14 @@ impl Reader {
     {
         Ok(match &self.file {
             Some(file) => file.aside(query.build(DbBackend::Sqlite)).await?,
-            None => query.all(&self.db).await?,
+            None => self.all(query.build(self.backend())).await?,
         })
+    }
+
+    /// The rows of a question to the database itself.
+    async fn all<M: Stored>(&self, statement: Statement) -> Result<Vec<M>, DbErr> {
+        let rows = self.db.query_all_raw(statement).await?;
+        rows.iter().map(model_of).collect()
     }
 
     pub(super) fn backend(&self) -> DbBackend {
@@ -107,8 +118,9 @@ impl Reader {
     /// See [`Reader::job`].
     pub async fn jobs(&self, ids: &[JobId]) -> Result<HashMap<JobId, Job>, StoreError> {
         let mut found = HashMap::with_capacity(ids.len());
-        let query = job::Entity::find().filter(self.among(job::Column::Id, ids.iter().map(|id| id.uuid())));
-        for row in self.by_key::<job::Entity>(query.build(self.backend())).await? {
+        let list = dialect::id_list(ids.iter().map(|id| id.uuid()));
+        let statement = Statement::from_sql_and_values(self.backend(), &*self.jobs_by_ids, [list]);
+        for row in self.by_key::<job::Entity>(statement).await? {
             let job = record::job(row)?;
             found.insert(job.id, job);
         }

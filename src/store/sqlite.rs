@@ -14,7 +14,7 @@ use sea_orm::error::ConnAcquireErr;
 use sea_orm::sqlx::error::{DatabaseError, ErrorKind};
 use sea_orm::{DbErr, RuntimeErr, SqlxError, Statement, Value};
 
-use super::sqlite_row::{SqliteRow, Stored, model};
+use super::cells::{SqliteRow, Stored, model};
 
 /// How a connection to a SQLite file is set up, whoever opens it.
 pub(super) const PRAGMAS: [(&str, &str); 6] = [

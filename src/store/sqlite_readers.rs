@@ -12,8 +12,8 @@ use sea_orm::error::ConnAcquireErr;
 use sea_orm::{DbErr, RuntimeErr, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::cells::Stored;
 use super::sqlite::{connect, failed, models};
-use super::sqlite_row::Stored;
 use crate::brief::briefly;
 
 /// What reads a SQLite file. Cheap to clone; all clones share the connections.

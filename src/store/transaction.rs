@@ -7,10 +7,10 @@ use sea_orm::{
 };
 
 use super::bounded::Bounded;
+pub(super) use super::cells::Stored;
+use super::cells::{FromCell, SqliteRow, model, model_of};
 use super::error::StoreError;
 use super::sqlite::{SqliteTransaction, SqliteWriter};
-pub(super) use super::sqlite_row::Stored;
-use super::sqlite_row::{FromCell, SqliteRow};
 use super::tx::Tx;
 
 /// What the writer writes with.
@@ -133,8 +133,8 @@ impl Row {
     /// The row of a table.
     pub(super) fn model<M: Stored>(&self) -> Result<M, DbErr> {
         match self {
-            Self::File(row) => row.model(),
-            Self::Pool(row) => M::from_query_result(row, ""),
+            Self::File(row) => model(row),
+            Self::Pool(row) => model_of(row),
         }
     }
 }
