@@ -1,24 +1,28 @@
 //! Takes what a process prints, and stores it: live, in order, whole up to the limit, in bounded memory.
 //!
 //! ```text
-//!   process ── chunks (16 at most) ──▶ lines ──▶ encoder ── 256 KiB or 50 ms ──▶ packed ──▶ AppendLog
+//!   process ── chunks (16 at most) ──▶ lines ──▶ encoder ── 256 KiB or 50 ms ──▶ packed ── all there are ──▶ AppendLog
 //!                                                     └── what is left at the end goes with EndJob
 //! ```
 //!
-//! While a chunk is packed, on another thread, and written, the next one is gathered; once that is full nothing is read: the
-//! pipe fills, and the process waits. So a flood costs the flooder.
+//! While pieces are written the next ones are packed, on other threads, and another is gathered; once that is full nothing
+//! is read: the pipe fills, and the process waits. So a flood costs the flooder.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::time::timestamp;
 use crate::domain::{JobId, LogLevel, LogStream, Progress, Timestamp, log_limit_notice};
 use crate::process::{OutputChunk, Stream};
 use crate::program::{Line, Lines, Reading, Sink, drain};
-use crate::store::{Answer, AppendLog, LogChunk, LogEncoder, RecordProgress, StoreError, Writer};
+use crate::store::{AppendLog, LogChunk, LogEncoder, Operation, RecordProgress, Room, StoreError, Writer};
 use crate::telemetry::{chain, metrics};
 
 /// As much as is written at once.
@@ -31,33 +35,144 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Tries of a write that the store refuses although it is there.
 const TRIES: u32 = 3;
 
-/// A chunk on its way.
+/// Pieces that may wait to be written, packed or being packed.
+const WAITING: usize = 3;
+
+/// Pieces that are written together at most. A commit takes as long as two of them, whatever it holds.
+const TOGETHER: usize = 4;
+
+/// Pieces of all jobs that are packed at once: more threads would pack no faster, and each keeps memory of its own.
+static PACKERS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+
+/// A piece on its way.
 #[derive(Debug)]
-struct UnderWay {
+struct Piece {
     /// The bytes of its lines.
     length: usize,
-    handed_over: JoinHandle<(LogChunk, Result<Answer<bool>, StoreError>)>,
+    packing: JoinHandle<(LogChunk, Room)>,
+}
+
+/// What writes for one attempt, for as long as that makes sense.
+#[derive(Debug)]
+struct Store {
+    writer: Writer,
+    job: JobId,
+    attempt: u32,
+    /// Set once the attempt is no longer this node's: nothing is written any more.
+    stale: AtomicBool,
+    /// Bytes of pieces that could not be written.
+    lost: AtomicU64,
+    /// What packed pieces took, for the next ones. There are no more than pieces on their way.
+    rooms: Mutex<Vec<Room>>,
+    /// Cancelled when writing has lost its sense: the lease is gone, or the server must end.
+    abandon: CancellationToken,
+}
+
+impl Store {
+    fn rooms(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Writes until it is written, or has lost its sense. Tells whether it was written.
+    async fn write<O: Operation<Output = bool>>(&self, operation: impl Fn() -> O) -> bool {
+        let mut pause = FIRST_PAUSE;
+        let mut refused = 0;
+        while !self.is_stale() {
+            let error = match self.writer.write(operation()).await {
+                Ok(still_ours) => {
+                    if !still_ours {
+                        self.stale.store(true, Ordering::Relaxed);
+                    }
+                    return still_ours;
+                }
+                // The server is going down.
+                Err(StoreError::Closed) => break,
+                Err(error) => error,
+            };
+            if !error.is_unavailable() {
+                refused += 1;
+                if refused == TRIES {
+                    tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be stored");
+                    return false;
+                }
+            }
+            tracing::warn!(job.id = %self.job, error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "a piece of a log waits for the store");
+            if self
+                .abandon
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await
+                .is_none()
+            {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.stale.store(true, Ordering::Relaxed);
+        false
+    }
+
+    /// Writes pieces in their order, until there are no more: those together that are packed by then.
+    async fn append(&self, mut pieces: mpsc::Receiver<Piece>) {
+        let mut next = pieces.recv().await;
+        while let Some(Piece { mut length, packing }) = next.take() {
+            let mut chunks = Vec::from_iter(self.packed(packing).await);
+            next = pieces.try_recv().ok();
+            while chunks.len() < TOGETHER
+                && let Some(more) = next.take_if(|piece| piece.packing.is_finished())
+            {
+                length += more.length;
+                chunks.extend(self.packed(more.packing).await);
+                next = pieces.try_recv().ok();
+            }
+            let chunks: Arc<[LogChunk]> = chunks.into();
+            let append = || AppendLog {
+                job: self.job,
+                attempt: self.attempt,
+                chunks: Arc::clone(&chunks),
+            };
+            if chunks.is_empty() || !self.write(append).await {
+                self.lost.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            if next.is_none() {
+                next = pieces.recv().await;
+            }
+        }
+    }
+
+    async fn packed(&self, packing: JoinHandle<(LogChunk, Room)>) -> Option<LogChunk> {
+        match packing.await {
+            Ok((chunk, room)) => {
+                self.rooms().push(room);
+                Some(chunk)
+            }
+            Err(error) => {
+                tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be packed");
+                None
+            }
+        }
+    }
 }
 
 /// Stores the log of one attempt.
 #[derive(Debug)]
 pub(super) struct LogWriter {
-    writer: Writer,
-    job: JobId,
-    attempt: u32,
+    store: Arc<Store>,
     lines: Lines,
     encoder: LogEncoder,
-    /// What is being packed and written.
-    under_way: Option<UnderWay>,
+    /// Where the pieces go, once there was one.
+    pieces: Option<mpsc::Sender<Piece>>,
+    /// The task that writes them.
+    appending: JoinSet<()>,
     progress: Option<Progress>,
     /// Bytes that may still be kept.
     room: u64,
     limit: u64,
     discarded: u64,
-    /// Set once the attempt is no longer this node's: nothing is written any more.
-    stale: bool,
-    /// Cancelled when writing has lost its sense: the lease is gone, or the server must end.
-    abandon: CancellationToken,
 }
 
 impl LogWriter {
@@ -71,18 +186,23 @@ impl LogWriter {
         abandon: CancellationToken,
     ) -> Self {
         Self {
-            writer,
-            job,
-            attempt,
+            store: Arc::new(Store {
+                writer,
+                job,
+                attempt,
+                stale: AtomicBool::new(false),
+                lost: AtomicU64::new(0),
+                rooms: Mutex::default(),
+                abandon,
+            }),
             lines: Lines::default(),
             encoder: LogEncoder::default(),
-            under_way: None,
+            pieces: None,
+            appending: JoinSet::new(),
             progress: None,
             room: limit.saturating_sub(used),
             limit,
             discarded: 0,
-            stale: false,
-            abandon,
         }
     }
 
@@ -142,89 +262,45 @@ impl LogWriter {
     }
 
     async fn record_progress(&mut self) {
-        if let Some(progress) = self.progress.take().filter(|_| !self.stale) {
-            let (job, attempt) = (self.job, self.attempt);
+        if let Some(progress) = self.progress.take() {
             let record = || RecordProgress {
-                job,
-                attempt,
+                job: self.store.job,
+                attempt: self.store.attempt,
                 progress: progress.clone(),
             };
-            self.write(None, record).await;
+            self.store.write(record).await;
         }
     }
 
-    /// Waits until the chunk that is under way is written.
+    /// Waits until all pieces that are on their way are written.
     async fn settle(&mut self) {
-        let Some(UnderWay { length, handed_over }) = self.under_way.take() else {
-            return;
-        };
-        let written = match handed_over.await {
-            Ok((chunk, Ok(answer))) => {
-                let (job, attempt) = (self.job, self.attempt);
-                let append = || AppendLog {
-                    job,
-                    attempt,
-                    chunk: chunk.clone(),
-                };
-                self.write(Some(answer), append).await
+        self.pieces = None;
+        while let Some(appended) = self.appending.join_next().await {
+            if let Err(error) = appended {
+                tracing::error!(job.id = %self.store.job, error = %chain(&error), "pieces of a log were lost");
             }
-            // The server is going down.
-            Ok((_, Err(_))) => {
-                self.stale = true;
-                false
-            }
-            Err(error) => {
-                tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be packed");
-                false
-            }
-        };
-        if !written {
-            self.discarded += length as u64;
         }
+        self.discarded += self.store.lost.swap(0, Ordering::Relaxed);
     }
 
-    /// Writes until it is written, or has lost its sense. Tells whether it was written. `answer` is that of the first try,
-    /// where it was made already.
-    async fn write<O: crate::store::Operation<Output = bool>>(
-        &mut self,
-        mut answer: Option<Answer<bool>>,
-        operation: impl Fn() -> O,
-    ) -> bool {
-        let mut pause = FIRST_PAUSE;
-        let mut refused = 0;
-        while !self.stale {
-            let written = match answer.take() {
-                Some(answer) => answer.durable().await,
-                None => self.writer.write(operation()).await,
-            };
-            let error = match written {
-                Ok(still_ours) => {
-                    self.stale = !still_ours;
-                    return still_ours;
-                }
-                Err(StoreError::Closed) => break,
-                Err(error) => error,
-            };
-            if !error.is_unavailable() {
-                refused += 1;
-                if refused == TRIES {
-                    tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be stored");
-                    return false;
-                }
-            }
-            tracing::warn!(job.id = %self.job, error = %chain(&error), retry_ms = crate::telemetry::millis(pause), "a piece of a log waits for the store");
-            if self
-                .abandon
-                .run_until_cancelled(tokio::time::sleep(pause))
-                .await
-                .is_none()
-            {
-                break;
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+    /// Room for the next piece. Who prints little keeps none.
+    fn room(&self) -> Room {
+        let mut rooms = self.store.rooms();
+        if !self.is_full() {
+            rooms.clear();
         }
-        self.stale = true;
-        false
+        rooms.pop().unwrap_or_default()
+    }
+
+    /// Where pieces go.
+    fn pieces(&mut self) -> &mpsc::Sender<Piece> {
+        let (store, appending) = (&self.store, &mut self.appending);
+        self.pieces.get_or_insert_with(|| {
+            let (pieces, waiting) = mpsc::channel(WAITING);
+            let store = Arc::clone(store);
+            appending.spawn(async move { store.append(waiting).await });
+            pieces
+        })
     }
 }
 
@@ -245,22 +321,25 @@ impl Sink for LogWriter {
 
     async fn flush(&mut self) {
         self.record_progress().await;
-        // One at a time: what comes later must not be stored without what came before.
-        self.settle().await;
-        if let Some(chunk) = self.encoder.take_loose().filter(|_| !self.stale) {
-            let (writer, job, attempt) = (self.writer.clone(), self.job, self.attempt);
-            self.under_way = Some(UnderWay {
-                length: chunk.len(),
-                handed_over: tokio::task::spawn_blocking(move || {
-                    let chunk = chunk.pack();
-                    let append = AppendLog {
-                        job,
-                        attempt,
-                        chunk: chunk.clone(),
-                    };
-                    (chunk, writer.hand_over_blocking(append))
-                }),
-            });
+        let room = self.room();
+        let Some(piece) = self.encoder.take_loose(room).filter(|_| !self.store.is_stale()) else {
+            return;
+        };
+        let length = piece.len();
+        // Packed once there is room: until then it is the one that is gathered.
+        let pieces = self.pieces().clone();
+        match (pieces.reserve().await, PACKERS.acquire().await) {
+            (Ok(room), Ok(turn)) => {
+                let packing = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    piece.pack()
+                });
+                room.send(Piece { length, packing });
+            }
+            // The task is gone; why, is told when it is waited for.
+            _ => {
+                self.store.lost.fetch_add(length as u64, Ordering::Relaxed);
+            }
         }
     }
 

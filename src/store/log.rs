@@ -1,5 +1,7 @@
 //! Storing the lines of a job that still runs.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use super::error::StoreError;
@@ -16,8 +18,8 @@ pub struct AppendLog {
     pub job: JobId,
     /// The attempt that printed.
     pub attempt: u32,
-    /// The lines.
-    pub chunk: LogChunk,
+    /// The lines, in their order.
+    pub chunks: Arc<[LogChunk]>,
 }
 
 impl Operation for AppendLog {
@@ -35,7 +37,9 @@ impl Operation for AppendLog {
             let statement = tx.statement(&sql, [self.job.uuid().into(), attempt.into()]);
             let runs = tx.row(statement).await?.is_some();
             if runs {
-                tx.add_chunk(chunk_row(self.job, attempt, self.chunk.clone()), self.job);
+                for chunk in &*self.chunks {
+                    tx.add_chunk(chunk_row(self.job, attempt, chunk.clone()), self.job);
+                }
             }
             Ok(runs)
         })

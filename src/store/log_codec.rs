@@ -8,10 +8,11 @@
 //! are many, heads and bytes are stored as LZ4 blocks, each with its length before it: less to write costs less than to
 //! compress.
 
+use std::mem::replace;
 use std::time::Duration;
 
 use entity::log_chunk;
-use lz4_flex::block::{compress_prepend_size, decompress_size_prepended, uncompressed_size};
+use lz4_flex::block::{compress_into, decompress_size_prepended, get_maximum_output_size, uncompressed_size};
 
 use crate::domain::{JobId, LogLevel, LogLine, LogStream, Timestamp, parse_line};
 
@@ -20,6 +21,9 @@ const HEAD: usize = 9;
 
 /// Bytes from which on a chunk is compressed.
 const WORTH_IT: usize = 1_024;
+
+/// Bytes of a block's length, which comes before it.
+const LENGTH: usize = 4;
 
 /// More than any chunk has, in bytes: what claims to be larger is damaged.
 const LARGEST: usize = 64 << 20;
@@ -51,45 +55,74 @@ impl LogChunk {
     pub fn is_empty(&self) -> bool {
         self.line_count == 0
     }
+}
 
-    fn pack(mut self) -> Self {
-        self.length = self.bytes.len();
-        if self.length >= WORTH_IT {
-            let (heads, bytes) = (
-                compress_prepend_size(&self.heads),
-                compress_prepend_size(&self.bytes),
-            );
-            // What is random, or compressed already, grows.
-            if heads.len() + bytes.len() < self.heads.len() + self.bytes.len() {
-                (self.heads, self.bytes, self.compressed) = (heads, bytes, true);
-            }
-        }
-        self
-    }
+/// Room for what a piece takes until it is stored, to be used again: as much as that would go to the system and come back
+/// for each piece, and from one thread to another.
+#[derive(Debug, Default)]
+pub struct Room {
+    heads: Vec<u8>,
+    bytes: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// Lines that are ready but for being compressed, which takes as long as everything else that is done for them.
 #[derive(Debug)]
-pub struct LooseChunk(LogChunk);
+pub struct LooseChunk {
+    chunk: LogChunk,
+    /// Where it is compressed.
+    packed: Vec<u8>,
+}
 
 impl LooseChunk {
-    /// As it is stored.
+    /// As it is stored, and the room that it took.
     #[must_use]
-    pub fn pack(self) -> LogChunk {
-        self.0.pack()
+    pub fn pack(self) -> (LogChunk, Room) {
+        let Self {
+            mut chunk,
+            mut packed,
+        } = self;
+        chunk.length = chunk.bytes.len();
+        let mut room = Room::default();
+        if chunk.length >= WORTH_IT {
+            let heads = compressed(&chunk.heads, &mut packed);
+            let bytes = compressed(&chunk.bytes, &mut packed);
+            // What is random, or compressed already, grows.
+            if heads.len() + bytes.len() < chunk.heads.len() + chunk.bytes.len() {
+                room.heads = replace(&mut chunk.heads, heads);
+                room.bytes = replace(&mut chunk.bytes, bytes);
+                chunk.compressed = true;
+            }
+        }
+        room.packed = packed;
+        (chunk, room)
     }
 
     /// The bytes that its lines have.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.bytes.len()
+        self.chunk.bytes.len()
     }
 
     /// Whether it has no line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.chunk.is_empty()
     }
+}
+
+/// An LZ4 block with its length before it, in as many bytes as it has. `room` is where it is made.
+fn compressed(bytes: &[u8], room: &mut Vec<u8>) -> Vec<u8> {
+    let most = get_maximum_output_size(bytes.len());
+    if room.len() < most {
+        room.resize(most, 0);
+    }
+    // There is room for the worst, so it does not fail.
+    let length = compress_into(bytes, room).unwrap_or(most);
+    let mut block = Vec::with_capacity(LENGTH + length);
+    block.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    block.extend_from_slice(&room[..length]);
+    block
 }
 
 /// How much there is of an attempt's log.
@@ -133,6 +166,8 @@ impl LogSize {
 pub struct LogEncoder {
     size: LogSize,
     open: Option<LogChunk>,
+    /// For the next chunk.
+    room: Room,
     /// The heads and the bytes of the latest chunk: the next one is likely to have as many.
     usual: (usize, usize),
 }
@@ -140,17 +175,19 @@ pub struct LogEncoder {
 impl LogEncoder {
     /// Goes on after what is stored already.
     #[must_use]
-    pub const fn after(size: LogSize) -> Self {
+    pub fn after(size: LogSize) -> Self {
         Self {
             size,
-            open: None,
-            usual: (0, 0),
+            ..Self::default()
         }
     }
 
     /// Adds a line or a piece of one, its line feed included.
     pub fn push(&mut self, stream: LogStream, level: LogLevel, at: Timestamp, bytes: &[u8]) {
         let before = self.size;
+        let Room {
+            heads, bytes: texts, ..
+        } = &mut self.room;
         let chunk = self.open.get_or_insert_with(|| LogChunk {
             first_line: before.lines + 1,
             line_count: 0,
@@ -158,8 +195,8 @@ impl LogEncoder {
             streams: 0,
             levels: 0,
             at,
-            heads: Vec::with_capacity(self.usual.0),
-            bytes: Vec::with_capacity(self.usual.1),
+            heads: emptied(heads, self.usual.0),
+            bytes: emptied(texts, self.usual.1),
             length: 0,
             compressed: false,
         });
@@ -193,15 +230,30 @@ impl LogEncoder {
 
     /// Takes what waits.
     pub fn take(&mut self) -> Option<LogChunk> {
-        self.take_loose().map(LooseChunk::pack)
+        let (chunk, _) = self.take_loose(Room::default())?.pack();
+        Some(chunk)
     }
 
-    /// Takes what waits, to be packed elsewhere.
-    pub fn take_loose(&mut self) -> Option<LooseChunk> {
+    /// Takes what waits, to be packed elsewhere. It and the next chunk get this room, which an earlier one took.
+    pub fn take_loose(&mut self, room: Room) -> Option<LooseChunk> {
         let chunk = self.open.take()?;
         self.usual = (chunk.heads.len(), chunk.bytes.len());
-        Some(LooseChunk(chunk))
+        let Room { heads, bytes, packed } = room;
+        self.room = Room {
+            heads,
+            bytes,
+            packed: Vec::new(),
+        };
+        Some(LooseChunk { chunk, packed })
     }
+}
+
+/// A buffer to be filled: this one, or one for as much as is usual.
+fn emptied(buffer: &mut Vec<u8>, usual: usize) -> Vec<u8> {
+    let mut buffer = std::mem::take(buffer);
+    buffer.clear();
+    buffer.reserve(usual);
+    buffer
 }
 
 /// A line as it lies in a chunk.

@@ -85,7 +85,7 @@ pub use insert::{InsertJobs, InsertRefused, Inserted};
 pub use lease::{ExpireLeases, Expired, Held, PromoteDue, RenewLeases, Renewed, Whose};
 pub use list::{JobOrder, JobOrderField, JobPage, Keyset, PageRequest};
 pub use log::AppendLog;
-pub use log_codec::{LogChunk, LogEncoder, LogSize, LooseChunk};
+pub use log_codec::{LogChunk, LogEncoder, LogSize, LooseChunk, Room};
 pub use log_read::{LogFilter, LogPage, LogPiece};
 pub use moves::{AttemptEnd, EndJob, EndResult, RecordProgress, ReleaseJob};
 pub use notify::listen;

@@ -123,17 +123,6 @@ impl Writer {
         self.queue.send(queued).await.map_err(|_| StoreError::Closed)?;
         Ok(answer)
     }
-
-    /// The same, from a thread that may be held up.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Writer::hand_over`].
-    pub fn hand_over_blocking<O: Operation>(&self, operation: O) -> Result<Answer<O::Output>, StoreError> {
-        let (queued, answer) = queued(operation);
-        self.queue.blocking_send(queued).map_err(|_| StoreError::Closed)?;
-        Ok(answer)
-    }
 }
 
 fn queued<O: Operation>(operation: O) -> (Box<dyn Queued>, Answer<O::Output>) {

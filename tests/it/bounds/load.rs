@@ -21,7 +21,7 @@ both_stores!(
 
 /// The README's bound in KiB, doubled: a build that is not optimized takes more.
 fn bound(connections: usize, listeners: usize, workers: usize) -> u64 {
-    let kib = 64 * 1024 + 64 * connections + 32 * listeners + 6 * 1024 * workers;
+    let kib = 64 * 1024 + 64 * connections + 48 * listeners + 12 * 1024 * workers;
     2 * u64::try_from(kib).unwrap()
 }
 

@@ -63,7 +63,7 @@ async fn come_late(node: &Node, raw: &DatabaseConnection, old: &Arc<Job>) {
     let append = AppendLog {
         job: old.id,
         attempt: old.attempt,
-        chunk: chunk("late\n"),
+        chunks: [chunk("late\n")].into(),
     };
     assert!(!node.write(append).await);
     let progress = RecordProgress {
@@ -146,7 +146,7 @@ async fn a_log_line_waits_for_an_end_under_way(db: TestDb) {
     let append = AppendLog {
         job: job.id,
         attempt: 1,
-        chunk: chunk("too late\n"),
+        chunks: [chunk("too late\n")].into(),
     };
     let line = node.write(append);
     let commit = async {

@@ -69,7 +69,7 @@ async fn print(node: &Node, job: &Arc<Job>, lines: &[Line], mut length: impl FnM
         let append = AppendLog {
             job: job.id,
             attempt: job.attempt,
-            chunk,
+            chunks: [chunk].into(),
         };
         assert!(node.write(append).await);
     }
@@ -360,7 +360,7 @@ async fn attempts_have_logs_of_their_own(db: TestDb) {
         let append = AppendLog {
             job: job.id,
             attempt,
-            chunk: encoder.take().unwrap(),
+            chunks: [encoder.take().unwrap()].into(),
         };
         node.take_commits();
         assert!(node.write(append).await);
