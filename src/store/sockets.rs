@@ -15,6 +15,7 @@ use rustix::net::sockopt::{
     set_tcp_user_timeout,
 };
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use tokio::sync::Semaphore;
 
 /// How long what was sent may stay without an acknowledgement before the connection counts as lost.
 const LOST: Duration = Duration::from_secs(10);
@@ -27,6 +28,10 @@ const PROBES: u32 = 3;
 /// Pauses between the looks for a socket that is being connected.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// One look at a time, however many wait for a connection: it is a look for all of them, and where clients have ten
+/// thousand sockets it takes many milliseconds.
+static LOOK: Semaphore = Semaphore::const_new(1);
 
 /// Sets up every connection of this process to this port.
 pub(super) fn set_up(port: u16) -> std::io::Result<()> {
@@ -73,7 +78,14 @@ async fn set_up_again_and_again(port: u16) -> std::convert::Infallible {
     while pause < LAST_LOOK {
         tokio::time::sleep(pause).await;
         pause *= 2;
-        if let Err(error) = set_up(port) {
+        let Ok(look) = LOOK.try_acquire() else {
+            continue;
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            let _look = look;
+            set_up(port)
+        });
+        if let Ok(Err(error)) = looked.await {
             tracing::debug!(error = %error, "the sockets to the database cannot be set up");
             break;
         }
