@@ -55,7 +55,7 @@ struct Piece {
 
 /// What writes for one attempt, for as long as that makes sense.
 #[derive(Debug)]
-struct Store {
+struct Appender {
     writer: Writer,
     job: JobId,
     attempt: u32,
@@ -69,9 +69,13 @@ struct Store {
     abandon: CancellationToken,
 }
 
-impl Store {
+impl Appender {
     fn rooms(&self) -> MutexGuard<'_, Vec<Room>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lose(&self, bytes: usize) {
+        self.lost.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn is_stale(&self) -> bool {
@@ -119,24 +123,24 @@ impl Store {
     /// Writes pieces in their order, until there are no more: those together that are packed by then.
     async fn append(&self, mut pieces: mpsc::Receiver<Piece>) {
         let mut next = pieces.recv().await;
-        while let Some(Piece { mut length, packing }) = next.take() {
-            let mut chunks = Vec::from_iter(self.packed(packing).await);
+        while let Some(first) = next.take() {
+            let mut chunks = Vec::from_iter(self.packed(first).await);
             next = pieces.try_recv().ok();
             while chunks.len() < TOGETHER
                 && let Some(more) = next.take_if(|piece| piece.packing.is_finished())
             {
-                length += more.length;
-                chunks.extend(self.packed(more.packing).await);
+                chunks.extend(self.packed(more).await);
                 next = pieces.try_recv().ok();
             }
+            let length = chunks.iter().map(LogChunk::len).sum();
             let chunks: Arc<[LogChunk]> = chunks.into();
             let append = || AppendLog {
                 job: self.job,
                 attempt: self.attempt,
                 chunks: Arc::clone(&chunks),
             };
-            if chunks.is_empty() || !self.write(append).await {
-                self.lost.fetch_add(length as u64, Ordering::Relaxed);
+            if !chunks.is_empty() && !self.write(append).await {
+                self.lose(length);
             }
             if next.is_none() {
                 next = pieces.recv().await;
@@ -144,14 +148,15 @@ impl Store {
         }
     }
 
-    async fn packed(&self, packing: JoinHandle<(LogChunk, Room)>) -> Option<LogChunk> {
-        match packing.await {
+    async fn packed(&self, piece: Piece) -> Option<LogChunk> {
+        match piece.packing.await {
             Ok((chunk, room)) => {
                 self.rooms().push(room);
                 Some(chunk)
             }
             Err(error) => {
                 tracing::error!(job.id = %self.job, error = %chain(&error), "a piece of a log could not be packed");
+                self.lose(piece.length);
                 None
             }
         }
@@ -161,7 +166,7 @@ impl Store {
 /// Stores the log of one attempt.
 #[derive(Debug)]
 pub(super) struct LogWriter {
-    store: Arc<Store>,
+    appender: Arc<Appender>,
     lines: Lines,
     encoder: LogEncoder,
     /// Where the pieces go, once there was one.
@@ -186,7 +191,7 @@ impl LogWriter {
         abandon: CancellationToken,
     ) -> Self {
         Self {
-            store: Arc::new(Store {
+            appender: Arc::new(Appender {
                 writer,
                 job,
                 attempt,
@@ -264,11 +269,11 @@ impl LogWriter {
     async fn record_progress(&mut self) {
         if let Some(progress) = self.progress.take() {
             let record = || RecordProgress {
-                job: self.store.job,
-                attempt: self.store.attempt,
+                job: self.appender.job,
+                attempt: self.appender.attempt,
                 progress: progress.clone(),
             };
-            self.store.write(record).await;
+            self.appender.write(record).await;
         }
     }
 
@@ -277,15 +282,15 @@ impl LogWriter {
         self.pieces = None;
         while let Some(appended) = self.appending.join_next().await {
             if let Err(error) = appended {
-                tracing::error!(job.id = %self.store.job, error = %chain(&error), "pieces of a log were lost");
+                tracing::error!(job.id = %self.appender.job, error = %chain(&error), "pieces of a log were lost");
             }
         }
-        self.discarded += self.store.lost.swap(0, Ordering::Relaxed);
+        self.discarded += self.appender.lost.swap(0, Ordering::Relaxed);
     }
 
     /// Room for the next piece. Who prints little keeps none.
     fn room(&self) -> Room {
-        let mut rooms = self.store.rooms();
+        let mut rooms = self.appender.rooms();
         if !self.is_full() {
             rooms.clear();
         }
@@ -294,11 +299,11 @@ impl LogWriter {
 
     /// Where pieces go.
     fn pieces(&mut self) -> &mpsc::Sender<Piece> {
-        let (store, appending) = (&self.store, &mut self.appending);
+        let (appender, appending) = (&self.appender, &mut self.appending);
         self.pieces.get_or_insert_with(|| {
             let (pieces, waiting) = mpsc::channel(WAITING);
-            let store = Arc::clone(store);
-            appending.spawn(async move { store.append(waiting).await });
+            let appender = Arc::clone(appender);
+            appending.spawn(async move { appender.append(waiting).await });
             pieces
         })
     }
@@ -322,7 +327,11 @@ impl Sink for LogWriter {
     async fn flush(&mut self) {
         self.record_progress().await;
         let room = self.room();
-        let Some(piece) = self.encoder.take_loose(room).filter(|_| !self.store.is_stale()) else {
+        let Some(piece) = self
+            .encoder
+            .take_loose(room)
+            .filter(|_| !self.appender.is_stale())
+        else {
             return;
         };
         let length = piece.len();
@@ -337,9 +346,7 @@ impl Sink for LogWriter {
                 room.send(Piece { length, packing });
             }
             // The task is gone; why, is told when it is waited for.
-            _ => {
-                self.store.lost.fetch_add(length as u64, Ordering::Relaxed);
-            }
+            _ => self.appender.lose(length),
         }
     }
 
