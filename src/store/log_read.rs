@@ -9,7 +9,8 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use super::error::StoreError;
 use super::list::PageRequest;
-use super::log_codec::{LogSize, Place, RawLine, decode, decode_from, unpack};
+use super::log_codec::{LogSize, Place, RawLine, decode, decode_from};
+use super::log_pack::unpack;
 use super::read::Reader;
 use super::record;
 use super::transaction::SelectInTx;
