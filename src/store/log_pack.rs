@@ -44,15 +44,15 @@ impl LooseChunk {
         } = self;
         chunk.length = chunk.bytes.len();
         let mut room = Room::default();
-        if chunk.length >= WORTH_IT {
-            let heads = compressed(&chunk.heads, &mut packed);
-            let bytes = compressed(&chunk.bytes, &mut packed);
-            // What is random, or compressed already, grows.
-            if heads.len() + bytes.len() < chunk.heads.len() + chunk.bytes.len() {
-                room.heads = replace(&mut chunk.heads, heads);
-                room.bytes = replace(&mut chunk.bytes, bytes);
-                chunk.compressed = true;
-            }
+        // What is random, or compressed already, grows.
+        if chunk.length >= WORTH_IT
+            && let Some(heads) = compressed(&chunk.heads, &mut packed)
+            && let Some(bytes) = compressed(&chunk.bytes, &mut packed)
+            && heads.len() + bytes.len() < chunk.heads.len() + chunk.bytes.len()
+        {
+            room.heads = replace(&mut chunk.heads, heads);
+            room.bytes = replace(&mut chunk.bytes, bytes);
+            chunk.compressed = true;
         }
         room.packed = packed;
         (chunk, room)
@@ -71,18 +71,18 @@ impl LooseChunk {
     }
 }
 
-/// An LZ4 block with its length before it, in as many bytes as it has. `room` is where it is made.
-fn compressed(bytes: &[u8], room: &mut Vec<u8>) -> Vec<u8> {
+/// An LZ4 block with its length before it, in as many bytes as it has. `room` is where it is made. None where it could not
+/// be made: the bytes are then stored as they are.
+fn compressed(bytes: &[u8], room: &mut Vec<u8>) -> Option<Vec<u8>> {
     let most = get_maximum_output_size(bytes.len());
     if room.len() < most {
         room.resize(most, 0);
     }
-    // There is room for the worst, so it does not fail.
-    let length = compress_into(bytes, room).unwrap_or(most);
+    let length = compress_into(bytes, room).ok()?;
     let mut block = Vec::with_capacity(LENGTH + length);
-    block.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    block.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
     block.extend_from_slice(&room[..length]);
-    block
+    Some(block)
 }
 
 /// A stored chunk, with heads and bytes as they were before they were compressed. Of one that is damaged, none.
