@@ -26,7 +26,7 @@ use async_graphql::parser::types::{ExecutableDocument, FragmentDefinition, Selec
 use async_graphql::{Name, Positioned, ServerError, ServerResult, ValidationResult, Variables};
 
 use super::schema::Limits;
-use crate::http::{Cost, ErrorCode, Meter};
+use crate::http::{Cost, ErrorCode, Meter, Validation};
 
 /// Directives on one field; none of ours makes sense twice.
 const MAX_DIRECTIVES: usize = 10;
@@ -56,7 +56,9 @@ impl Extension for Checks {
         next: NextParseQuery<'_>,
     ) -> ServerResult<ExecutableDocument> {
         let document = next.run(ctx, query, variables).await?;
-        check_document(&document, &self.0)?;
+        if known(ctx).is_none() {
+            check_document(&document, &self.0)?;
+        }
         Ok(document)
     }
 
@@ -65,7 +67,16 @@ impl Extension for Checks {
         ctx: &ExtensionContext<'_>,
         next: NextValidation<'_>,
     ) -> Result<ValidationResult, Vec<ServerError>> {
-        let measured = next.run(ctx).await?;
+        let measured = match known(ctx) {
+            Some(known) => known,
+            None => {
+                let measured = next.run(ctx).await?;
+                if let Some(validation) = ctx.data_opt::<Validation>() {
+                    validation.keep(measured);
+                }
+                measured
+            }
+        };
         let meter = ctx.data_opt::<Arc<Meter>>();
         if let Some(meter) = meter {
             meter.note(Cost {
@@ -81,6 +92,11 @@ impl Extension for Checks {
         }
         Ok(measured)
     }
+}
+
+/// The result of an earlier validation. Before that the document itself had been found within its limits.
+fn known(ctx: &ExtensionContext<'_>) -> Option<ValidationResult> {
+    ctx.data_opt::<Validation>()?.result()
 }
 
 fn check_measures(measured: &ValidationResult, limits: &Limits) -> ServerResult<()> {

@@ -18,6 +18,7 @@ mod order;
 mod parsed;
 mod scan;
 mod subscription;
+mod validated;
 
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
@@ -28,6 +29,7 @@ use async_graphql::{Name, Positioned, Request, ServerError, Value, Variables};
 pub(super) use self::order::Order;
 pub(super) use self::parsed::Documents;
 use self::scan::{Fault, MAX_NESTING};
+pub use self::validated::Validation;
 use super::code::ErrorCode;
 use super::config::TransportConfig;
 use super::shared::Kin;
@@ -41,6 +43,8 @@ pub(super) struct Chosen {
     pub(super) order: Order,
     /// Of a subscription, what those have in common that are answered alike; none where it shares nothing.
     pub(super) kin: Option<Kin>,
+    /// Where the result of its validation is kept; none where it is to be validated anew.
+    pub(super) validation: Option<Validation>,
 }
 
 /// Parses the request's text, chooses its operation and leaves the document in the request, ready for execution. A
@@ -51,17 +55,19 @@ pub(super) fn prepare(
     documents: &Documents,
     rights: Option<&[u8]>,
 ) -> Result<Chosen, ServerError> {
-    let mut document = documents.get(&request.query, || {
+    let (mut document, results) = documents.get(&request.query, || {
         let document = parse(&request.query, config.max_tokens)?;
         census::check(&document, config.max_selections)?;
         Ok::<_, ServerError>(document)
     })?;
+    let is_alone = validated::is_alone(&document.operations);
     let (name, operation) = choose(&mut document.operations, request.operation_name.as_deref())?;
     let mut chosen = Chosen {
         kind: operation.ty,
         name,
         order: Order::of(operation, &document.fragments),
         kin: None,
+        validation: None,
     };
     complete_variables(operation, &mut request.variables)?;
     if operation.ty == OperationType::Subscription {
@@ -72,6 +78,8 @@ pub(super) fn prepare(
             &request.variables,
             config.shape.subscription_type(),
         )?;
+    } else if is_alone {
+        chosen.validation = Validation::of(results, operation, &request.variables);
     }
     request.set_parsed_query(document);
     Ok(chosen)

@@ -45,6 +45,7 @@ pub use code::{ErrorCode, UnknownErrorCode};
 pub use config::{
     ConnectionHook, ConnectionInit, ConnectionRefused, LastEventId, OperationData, TransportConfig,
 };
+pub use document::Validation;
 pub use guard::{GuardConfig, with_outer_layers};
 pub use manifest::{Manifest, ManifestError};
 pub use meter::{Cost, Meter};

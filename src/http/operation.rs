@@ -131,6 +131,9 @@ impl<E: Executor> Transport<E> {
         caller.data.fill(&mut request.data);
         request.data.insert(caller.id.clone());
         request.data.insert(Arc::clone(meter));
+        if let Some(validation) = chosen.validation {
+            request.data.insert(validation);
+        }
         if let Some(last) = &caller.last_event_id {
             request.data.insert(last.clone());
         }
