@@ -4,6 +4,9 @@
 //! together. What comes while a group is still being written joins it: on an idle server a job is so stored and claimed
 //! by one commit. With one caller this is a commit for each write, with a hundred it is one for all.
 
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -32,8 +35,8 @@ const GROUP: usize = 512;
 /// others.
 const ROUNDS: u32 = 3;
 
-/// The longest pause before a commit, in which others may join it: as long as the last one took, where several came
-/// together then. On a busy server that makes fewer and larger commits, and each costs all its readers a wake-up.
+/// How long a transaction waits at most for as many to join it as the last one had. On a busy server that makes fewer and
+/// larger commits, and each costs all its readers a wake-up.
 const LONGEST_GATHERING: Duration = Duration::from_micros(200);
 
 /// How often a transaction is tried whose connection was lost before the commit, or that lost a deadlock.
@@ -210,17 +213,12 @@ struct Work {
 impl Work {
     async fn run(self, mut waiting: Queue) {
         let mut group = Vec::new();
-        let mut pause = Duration::ZERO;
+        let mut company = 0;
         while waiting.recv_many(&mut group, GROUP).await > 0 {
-            gather(&mut group, &mut waiting, pause);
-            let (started, size) = (Instant::now(), group.len());
+            gather(&mut group, &mut waiting, company);
+            company = group.len();
+            let started = Instant::now();
             let away = self.commit(std::mem::take(&mut group), Some(&mut waiting)).await;
-            // Whoever writes alone is not kept waiting for company that does not come.
-            pause = if size > 1 {
-                started.elapsed().min(LONGEST_GATHERING)
-            } else {
-                Duration::ZERO
-            };
             if let Some(away) = away.filter(|_| started.elapsed() >= self.patience) {
                 // Each of them has waited all the while, and would only wait as long again.
                 while let Ok(queued) = waiting.try_recv() {
@@ -310,13 +308,35 @@ impl Work {
     }
 }
 
-/// Waits for others to join a group. It blocks: the writer has its thread to itself, and a runtime's clock is too coarse.
-fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut Queue, pause: Duration) {
-    if pause.is_zero() || group.len() >= GROUP {
-        return;
+/// Waits until so many are in a group, but not for long. It blocks: the writer has its thread to itself, and a runtime's
+/// clock is too coarse.
+fn gather(group: &mut Vec<Box<dyn Queued>>, waiting: &mut Queue, company: usize) {
+    let until = Instant::now() + LONGEST_GATHERING;
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    while group.len() < company.min(GROUP) {
+        let room = GROUP - group.len();
+        match waiting.poll_recv_many(&mut context, group, room) {
+            Poll::Ready(0) => return,
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                std::thread::park_timeout(left);
+            }
+        }
     }
-    std::thread::sleep(pause);
-    join(group, waiting);
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 /// Takes those that wait into a group.
