@@ -303,12 +303,16 @@ fn panic_message(error: JoinError) -> Option<String> {
     })
 }
 
-/// Runs a task on a thread of its own, where it may block, and is woken by nobody's queue but the system's.
+/// Runs a task on a thread of its own, where it may block, and whose sockets wake nobody else. It begins at the first poll,
+/// and goes on to its end where this is dropped.
 pub(crate) async fn on_a_thread(name: &str, task: impl Future<Output = ()> + Send + 'static) {
-    let runtime = tokio::runtime::Handle::current();
     let (done, ended) = oneshot::channel();
     let run = move || {
-        runtime.block_on(task);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.inspect_err(|error| tracing::error!(%error, "a thread could not be set up"));
+        if let Ok(runtime) = runtime {
+            runtime.block_on(task);
+        }
         // Whoever waited may have gone away.
         let _ = done.send(());
     };

@@ -41,6 +41,7 @@ mod running;
 mod secrets;
 mod start_error;
 mod submit;
+mod tasks;
 mod time;
 mod validate;
 mod validate_command;
@@ -68,13 +69,13 @@ pub use secrets::SecretSources;
 pub use start_error::StartError;
 
 use crate::auth::Tokens;
-use crate::domain::{Changes, JobId, Timestamp, WorkerId};
+use crate::domain::{JobId, Timestamp, WorkerId};
 use crate::event::Hints;
 use crate::pipeline;
 use crate::program::Programs;
 use crate::script::{Catalog, Interpreters};
 use crate::store::{Backend, CancelJob, Cancelled, CleanupFilter, Reader, Store, StoreError, StoreOptions};
-use crate::supervisor::{self, Supervisor};
+use crate::supervisor::Supervisor;
 use dispatcher::Dispatcher;
 use feed::Feed;
 use pool::PoolCommand;
@@ -162,25 +163,6 @@ impl Context {
 #[derive(Debug, Clone)]
 pub struct Executor(Arc<Context>);
 
-/// Starts a task that runs until it is told to stop.
-fn spawn<F>(
-    supervisor: &mut Supervisor,
-    name: &'static str,
-    context: &Arc<Context>,
-    task: impl FnOnce(Arc<Context>, CancellationToken) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let context = Arc::clone(context);
-    supervisor.spawn(name, move |stop| {
-        let task = task(context, stop);
-        async move {
-            task.await;
-            Ok::<(), std::convert::Infallible>(())
-        }
-    });
-}
-
 impl Executor {
     /// Opens the store, puts in order what a dead server left, and starts the workers. Its tasks belong to
     /// `supervisor`, and end with it: running jobs get [`Options::shutdown_grace`] to end.
@@ -203,7 +185,6 @@ impl Executor {
         let (store, writer) = Store::open(&store_options, move |changes| published.publish(&changes))
             .await
             .map_err(StartError::Open)?;
-        let mut writer = Box::pin(writer);
         let tokens = Tokens::load(
             store.writer().clone(),
             store.reader().clone(),
@@ -237,62 +218,26 @@ impl Executor {
             spawner,
         });
         let mut dispatcher = Dispatcher::new(Arc::clone(&context), orders);
+        let halt = CancellationToken::new();
+        let mut writer = Box::pin(tasks::write(Arc::clone(&context), writer, halt.clone()));
+        // Where this is given up, too, the writer ends and the store is closed.
+        let halt = halt.drop_guard();
         let prepared = async {
             context.feed.skip_to(context.store.reader().last_event().await?);
             housekeeping::recover(&context).await?;
             dispatcher.join().await
         };
-        tokio::select! {
-            prepared = prepared => prepared.map_err(StartError::Store)?,
+        let prepared = tokio::select! {
+            prepared = prepared => prepared,
             () = &mut writer => return Err(StartError::Store(StoreError::Closed)),
+        };
+        if let Err(error) = prepared {
+            drop(halt);
+            writer.await;
+            return Err(StartError::Store(error));
         }
-        Self::supervise(&context, dispatcher, writer, supervisor);
+        tasks::supervise(&context, dispatcher, (writer, halt), supervisor);
         Ok(Self(context))
-    }
-
-    /// Hands the tasks over. They are stopped in the reverse order: the dispatcher first, the store last.
-    fn supervise(
-        context: &Arc<Context>,
-        dispatcher: Dispatcher,
-        writer: impl Future<Output = ()> + Send + 'static,
-        supervisor: &mut Supervisor,
-    ) {
-        spawn(supervisor, "store", context, async move |context, stop| {
-            let work = async move { stop.run_until_cancelled(writer).await.unwrap_or_default() };
-            supervisor::on_a_thread("writer", work).await;
-            context.store.close().await;
-        });
-        spawn(supervisor, "hints", context, async |context, stop| {
-            let publish = |changes: Option<Changes>| match changes {
-                Some(changes) => context.hints.publish(&changes),
-                None => context.hints.anything(),
-            };
-            crate::store::listen(&context.store, publish, stop).await;
-        });
-        spawn(supervisor, "feed", context, feed::feed);
-        spawn(supervisor, "tokens", context, async |context, stop| {
-            context.tokens.clone().keep(stop).await;
-        });
-        spawn(supervisor, "leases", context, keeper::keep);
-        spawn(supervisor, "expired", context, housekeeping::expire);
-        spawn(supervisor, "due", context, housekeeping::promote);
-        if let Some(age) = context.options.audit_retention {
-            spawn(supervisor, "audit", context, async move |context, stop| {
-                housekeeping::forget_audit(context, age, stop).await;
-            });
-        }
-        let outdated = Arc::clone(context);
-        supervisor.spawn("version", move |stop| {
-            housekeeping::end_where_outdated(outdated, stop)
-        });
-        if let Some(age) = context.options.retention {
-            spawn(supervisor, "retention", context, async move |context, stop| {
-                housekeeping::retain(context, age, stop).await;
-            });
-        }
-        spawn(supervisor, "dispatcher", context, async move |_, stop| {
-            dispatcher.run(stop).await
-        });
     }
 
     /// Asks for a running job to stop, or takes a pending one out of the queue.

@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sea_orm::sqlx::{Connection, PgConnection, PgPool};
+use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
-    SqlxError, Statement, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, SqlxError, Statement,
 };
 
-use super::sockets;
+use super::postgres::Connections;
 use super::trouble::no_answer;
 
 /// For so long after a statement got no answer, connections are not trusted.
@@ -27,37 +26,47 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// An idle connection of this age is asked whether it lives before it is used.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A pool or a transaction whose statements have a bound.
+/// A pool whose statements have a bound.
 #[derive(Debug, Clone)]
-pub(super) struct Bounded<C> {
-    inner: C,
+pub(super) struct Bounded {
+    inner: DatabaseConnection,
     bound: Option<Duration>,
     distrust: Distrust,
-    /// The connections of a pool to Postgres.
-    pool: Option<PgPool>,
+    /// Its connections, where they lead to Postgres.
+    postgres: Option<Connections>,
 }
 
-impl<C> Bounded<C> {
-    pub(super) const fn new(inner: C, bound: Option<Duration>, distrust: Distrust) -> Self {
+impl Bounded {
+    pub(super) fn new(inner: DatabaseConnection, bound: Option<Duration>, distrust: Distrust) -> Self {
+        let postgres = match inner.get_database_backend() {
+            DbBackend::Postgres => {
+                let pool = inner.get_postgres_connection_pool().clone();
+                Some(Connections::new(pool, bound, distrust.clone()))
+            }
+            _ => None,
+        };
         Self {
             inner,
             bound,
             distrust,
-            pool: None,
+            postgres,
         }
     }
 
-    /// The same, where it is a pool of these connections to Postgres.
-    pub(super) fn over(self, pool: PgPool) -> Self {
-        Self {
-            pool: Some(pool),
-            ..self
-        }
-    }
-
-    /// The pool or transaction itself, for what only that can do.
-    pub(super) const fn inner(&self) -> &C {
+    /// The pool itself, for what only that can do.
+    pub(super) const fn inner(&self) -> &DatabaseConnection {
         &self.inner
+    }
+
+    /// Closes every connection.
+    pub(super) async fn close(&self) -> Result<(), DbErr> {
+        match &self.postgres {
+            Some(postgres) => {
+                postgres.close().await;
+                Ok(())
+            }
+            None => self.inner.close_by_ref().await,
+        }
     }
 
     /// What this answers, or an error where it does not within the bound.
@@ -67,21 +76,15 @@ impl<C> Bounded<C> {
     ) -> Result<T, DbErr> {
         // Boxed, since it is passed on, and all who await this would be as large as both.
         let answer = Box::pin(within(self.bound, &self.distrust, answer));
-        match &self.pool {
-            Some(pool) if opens_another(pool) => {
-                sockets::while_connecting(pool.connect_options().get_port(), answer).await
-            }
-            _ => answer.await,
+        match &self.postgres {
+            Some(postgres) => postgres.over_pool(answer).await,
+            None => answer.await,
         }
     }
 }
 
-/// Whether whoever asks now is given a new connection: none is free, and there may be more of them.
-fn opens_another(pool: &PgPool) -> bool {
-    pool.num_idle() == 0 && pool.size() < pool.options().get_max_connections()
-}
-
-async fn within<T>(
+/// An answer, or an error where it does not come within the bound.
+pub(super) async fn within<T>(
     bound: Option<Duration>,
     distrust: &Distrust,
     answer: impl Future<Output = Result<T, DbErr>> + Send,
@@ -110,29 +113,8 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-impl Bounded<DatabaseConnection> {
-    /// Begins a transaction whose statements have the same bound each.
-    pub(super) async fn begin(&self) -> Result<Bounded<DatabaseTransaction>, DbErr> {
-        let begun = self.within(self.inner.begin()).await?;
-        Ok(Bounded::new(begun, self.bound, self.distrust.clone()))
-    }
-}
-
-impl Bounded<DatabaseTransaction> {
-    /// Commits. After an error that tells of a lost connection it may be done, or not.
-    pub(super) async fn commit(self) -> Result<(), DbErr> {
-        let Self {
-            inner,
-            bound,
-            distrust,
-            ..
-        } = self;
-        within(bound, &distrust, inner.commit()).await
-    }
-}
-
 #[async_trait]
-impl<C: ConnectionTrait> ConnectionTrait for Bounded<C> {
+impl ConnectionTrait for Bounded {
     fn get_database_backend(&self) -> DbBackend {
         self.inner.get_database_backend()
     }
@@ -146,11 +128,18 @@ impl<C: ConnectionTrait> ConnectionTrait for Bounded<C> {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.within(self.inner.query_one_raw(statement)).await
+        match &self.postgres {
+            // Whoever asks for one has said so in the statement.
+            Some(postgres) => Ok(postgres.rows(statement).await?.into_iter().next()),
+            None => self.within(self.inner.query_one_raw(statement)).await,
+        }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.within(self.inner.query_all_raw(statement)).await
+        match &self.postgres {
+            Some(postgres) => postgres.rows(statement).await,
+            None => self.within(self.inner.query_all_raw(statement)).await,
+        }
     }
 }
 

@@ -4,20 +4,20 @@ use std::fs::File;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::sqlx::{AssertSqlSafe, Executor as _};
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr};
+use sea_orm::{DatabaseConnection, DbBackend};
 
 use uuid::Uuid;
 
 use super::bounded::{Bounded, Distrust};
 use super::condition::Condition;
 use super::error::StoreError;
+use super::file;
+use super::pool::{connect, open_pool, writing};
 use super::read::Reader;
 use super::sqlite::SqliteWriter;
 use super::sqlite_readers::SqliteReaders;
 use super::transaction::WriteAccess;
 use super::writer::Writer;
-use super::{file, sockets, sqlite};
 use crate::domain::Changes;
 use crate::failpoint::failpoint;
 
@@ -107,7 +107,7 @@ pub struct Store {
     node: Uuid,
     condition: Condition,
     write: WriteAccess,
-    read: DatabaseConnection,
+    read: Bounded,
     /// What reads a SQLite file beside that.
     file: Option<SqliteReaders>,
     /// Held, not read: the operating system lets go of the lock when the process ends, however it ends.
@@ -181,13 +181,11 @@ impl Store {
                 (WriteAccess::File(writer), read, Some(file))
             }
             Backend::Postgres => {
-                // Only one writes at a time; the others are for when a lost one hangs at its end.
-                let write = open_pool(options, backend, 3, Some(options.acquire_timeout));
                 let read = open_pool(options, backend, options.readers, Some(options.read_timeout));
                 // To connect is most of a start, and takes nothing of what is migrated.
-                let (migrated, write, read) = tokio::join!(migrate(options, backend), write, read);
+                let (migrated, read) = tokio::join!(migrate(options, backend), read);
                 migrated?;
-                (WriteAccess::Pool(write?), read?, None)
+                (WriteAccess::Server(writing(options).await?), read?, None)
             }
         };
         let node = Uuid::now_v7();
@@ -208,7 +206,7 @@ impl Store {
                 node,
                 condition,
                 write,
-                read: read.inner().clone(),
+                read,
                 file,
                 _lock: lock,
             },
@@ -247,7 +245,7 @@ impl Store {
 
     /// The connection that listens for other nodes' hints.
     pub(super) const fn pool(&self) -> &DatabaseConnection {
-        &self.read
+        self.read.inner()
     }
 
     /// Closes every connection. On SQLite the last one folds the write-ahead log into the file.
@@ -255,7 +253,7 @@ impl Store {
         if let Some(file) = &self.file {
             file.close();
         }
-        for closed in [self.write.close().await, self.read.close_by_ref().await] {
+        for closed in [self.write.close().await, self.read.close().await] {
             if let Err(error) = closed {
                 tracing::warn!(error = %crate::telemetry::chain(&error), "a connection to the database did not close");
             }
@@ -277,112 +275,6 @@ pub(super) fn backend_of(url: &str) -> Result<Backend, OpenError> {
         };
         Err(OpenError::Address(shown))
     }
-}
-
-/// Where Postgres listens that is not told otherwise.
-const POSTGRES_PORT: u16 = 5432;
-
-/// Opens a pool whose statements have a bound, where there is one.
-async fn open_pool(
-    options: &StoreOptions,
-    backend: Backend,
-    connections: u32,
-    bound: Option<Duration>,
-) -> Result<Bounded<DatabaseConnection>, StoreError> {
-    let distrust = Distrust::default();
-    let pool = connect(options, backend, connections, bound, &distrust).await?;
-    let bounded = Bounded::new(pool.clone(), bound, distrust);
-    Ok(match backend {
-        Backend::Sqlite => bounded,
-        Backend::Postgres => bounded.over(pool.get_postgres_connection_pool().clone()),
-    })
-}
-
-async fn connect(
-    options: &StoreOptions,
-    backend: Backend,
-    connections: u32,
-    bound: Option<Duration>,
-    distrust: &Distrust,
-) -> Result<DatabaseConnection, DbErr> {
-    let mut wanted = ConnectOptions::new(options.url.clone());
-    wanted
-        .max_connections(connections)
-        .min_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_timeout(options.acquire_timeout)
-        // A ping before each use costs half of a local read; what is idle for long is asked below.
-        .test_before_acquire(false)
-        .sqlx_logging(false);
-    let mut postgres = None;
-    match backend {
-        Backend::Sqlite => {
-            wanted
-                .idle_timeout(None::<Duration>)
-                .max_lifetime(None::<Duration>);
-            let distrust = distrust.clone();
-            wanted.map_sqlx_sqlite_pool_opts(move |pool| {
-                let distrust = distrust.clone();
-                pool.after_release(move |_, _| Box::pin(std::future::ready(Ok(distrust.is_whole()))))
-            });
-            wanted.map_sqlx_sqlite_opts(|file| {
-                let file = file
-                    .create_if_missing(true)
-                    .busy_timeout(sqlite::BUSY_TIMEOUT)
-                    .statement_cache_capacity(sqlite::STATEMENTS);
-                sqlite::PRAGMAS
-                    .into_iter()
-                    .fold(file, |file, (name, value)| file.pragma(name, value))
-            });
-        }
-        Backend::Postgres => {
-            wanted.set_application_name("runql");
-            let url = url::Url::parse(&options.url).ok();
-            let port = url.and_then(|url| url.port()).unwrap_or(POSTGRES_PORT);
-            postgres = Some(port);
-            let session = session_settings(bound, options.silence);
-            let distrust = distrust.clone();
-            wanted.map_sqlx_postgres_pool_opts(move |pool| {
-                let session = session.clone();
-                let (before, after) = (distrust.clone(), distrust.clone());
-                pool.after_connect(move |connection, _| {
-                    if let Err(error) = sockets::set_up(port) {
-                        tracing::debug!(error = %error, "the sockets to the database cannot be set up");
-                    }
-                    let session = session.clone();
-                    Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(|_| ()) })
-                })
-                .before_acquire(move |connection, meta| {
-                    let distrust = before.clone();
-                    Box::pin(async move { distrust.before_use(connection, meta.idle_for).await })
-                })
-                .after_release(move |connection, _| {
-                    let distrust = after.clone();
-                    Box::pin(async move { distrust.after_use(connection).await })
-                })
-            });
-        }
-    }
-    let connecting = Box::pin(Database::connect(wanted));
-    match postgres {
-        None => connecting.await,
-        Some(port) => sockets::while_connecting(port, connecting).await,
-    }
-}
-
-/// What the server is to do with a session whose client went away without a word. Within a transaction it may hold the
-/// lock that every other node waits for, and by itself Postgres would notice after hours.
-fn session_settings(bound: Option<Duration>, silence: Duration) -> String {
-    let statement = bound.map_or(0, |bound| bound.as_millis());
-    let silence = silence.as_millis().max(1);
-    format!(
-        "SET statement_timeout = {statement};
-         SET idle_in_transaction_session_timeout = {silence};
-         SET tcp_keepalives_idle = 10;
-         SET tcp_keepalives_interval = 3;
-         SET tcp_keepalives_count = 3;
-         SET tcp_user_timeout = 10000"
-    )
 }
 
 /// The lock under which one node at a time migrates.

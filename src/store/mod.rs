@@ -14,13 +14,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `connect`, `file`, `sockets` | opening, migrating, the lock on a SQLite file |
+//! | `connect`, `pool`, `file`, `sockets` | opening, migrating, the lock on a SQLite file |
 //! | `backup` | a copy of a SQLite file under a running server |
 //! | `bounded`, `trouble`, `error`, `condition` | waiting with a bound, what goes wrong, whether it can be used |
 //! | `dialect` | every difference between the two databases |
 //! | `writer` | the queue and the group commit |
 //! | `tx`, `counters`, `rows`, `at_once` | what one transaction gathers, and how it is written |
-//! | `transaction`, `sqlite` | what a transaction runs on |
+//! | `transaction`, `sqlite`, `postgres` | what a transaction runs on |
 //! | `cells` | what the rows of both databases hold |
 //! | `sqlite_readers` | what reads a SQLite file with every request; the rest is read by the ORM's driver |
 //! | `insert`, `claim`, `moves`, `cancel`, `lease`, `cleanup`, `worker`, `log`, `remote*`, `token` | the operations |
@@ -55,6 +55,8 @@ mod moves;
 mod notify;
 #[cfg(test)]
 mod plan_test;
+mod pool;
+mod postgres;
 mod read;
 mod record;
 mod remote;

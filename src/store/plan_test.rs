@@ -4,7 +4,7 @@
 mod pages;
 mod remote;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::bounded::{Bounded, Distrust};
 use super::condition::Condition;
+use super::sqlite::{Recorded, SqliteWriter};
 use super::transaction::WriteAccess;
 use super::{
     AttemptEnd, CancelJob, ClaimJobs, CleanupBatch, CleanupFilter, EndJob, EndResult, ExpireLeases,
@@ -44,8 +45,6 @@ const TABLES: [&str; 7] = [
     "plan",
 ];
 
-type Recorded = Arc<Mutex<Vec<Statement>>>;
-
 struct Bench {
     raw: DatabaseConnection,
     recorded: Recorded,
@@ -57,7 +56,8 @@ struct Bench {
 impl Bench {
     /// With or without the statistics of ANALYZE, which a server never runs by itself.
     async fn new(folder: &std::path::Path, analyzed: bool) -> Self {
-        let url = format!("sqlite://{}?mode=rwc", folder.join("plan.db").display());
+        let file = folder.join("plan.db");
+        let url = format!("sqlite://{}?mode=rwc", file.display());
         let raw = Database::connect(&url).await.unwrap();
         Migrator::up(&raw, None).await.unwrap();
         let history = if analyzed {
@@ -71,9 +71,10 @@ impl Bench {
         let record = Arc::clone(&recorded);
         db.set_metric_callback(move |info| record.lock().unwrap().push(info.statement.clone()));
         let db = Bounded::new(db, None, Distrust::default());
+        let write = SqliteWriter::open(file).unwrap();
+        write.record(&recorded);
         let (writer, work) = Writer::new(
-            // The statements are the same as on the server's own connection, which tells nobody of them.
-            WriteAccess::Pool(db.clone()),
+            WriteAccess::File(write),
             Uuid::nil(),
             Box::new(|_| ()),
             Condition::default(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use entity::{attempt, job, job_dependency, worker};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select, Statement,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select, Statement,
 };
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ use crate::domain::{Attempt, Job, JobId, JobKind, StatusCounts, Timestamp, Worke
 /// Asks the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    pub(super) db: Bounded<DatabaseConnection>,
+    pub(super) db: Bounded,
     /// What answers the questions of every request on SQLite.
     file: Option<SqliteReaders>,
     /// Who asks for a job, on Postgres.
@@ -37,11 +37,7 @@ pub struct Reader {
 
 impl Reader {
     /// `patience` is how long a question waits for its turn.
-    pub(super) fn new(
-        db: Bounded<DatabaseConnection>,
-        file: Option<SqliteReaders>,
-        patience: Duration,
-    ) -> Self {
+    pub(super) fn new(db: Bounded, file: Option<SqliteReaders>, patience: Duration) -> Self {
         let job_by_id = job::Entity::find_by_id(Uuid::nil()).build(DbBackend::Sqlite);
         let backend = db.get_database_backend();
         let jobs_by_ids = job::Entity::find().filter(dialect::is_among(backend, job::Column::Id, []));

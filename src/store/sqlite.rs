@@ -41,7 +41,14 @@ pub(super) struct SqliteWriter(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     state: Mutex<State>,
+    /// What is told of each statement.
+    #[cfg(test)]
+    recorded: std::sync::OnceLock<Recorded>,
 }
+
+/// The statements that were sent.
+#[cfg(test)]
+pub(super) type Recorded = Arc<Mutex<Vec<Statement>>>;
 
 #[derive(Debug)]
 enum State {
@@ -58,7 +65,15 @@ impl SqliteWriter {
         Ok(Self(Arc::new(Shared {
             path,
             state: Mutex::new(State::Open(connection)),
+            #[cfg(test)]
+            recorded: std::sync::OnceLock::new(),
         })))
+    }
+
+    /// Records each statement of a transaction from now on.
+    #[cfg(test)]
+    pub(super) fn record(&self, recorded: &Recorded) {
+        self.0.recorded.set(Arc::clone(recorded)).unwrap();
     }
 
     /// Begins a transaction. There is one at a time: the writer waits for its end.
@@ -88,6 +103,13 @@ impl SqliteWriter {
 }
 
 impl Shared {
+    #[cfg(test)]
+    fn note(&self, statement: &Statement) {
+        if let Some(recorded) = self.recorded.get() {
+            recorded.lock().unwrap().push(statement.clone());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,6 +169,8 @@ impl SqliteTransaction {
 
     /// Writes; gives how many rows it changed.
     pub(super) fn execute(&self, statement: &Statement) -> Result<u64, DbErr> {
+        #[cfg(test)]
+        self.shared.note(statement);
         self.with(DbErr::Exec, |connection| {
             let values = statement.values.iter().flat_map(|values| &values.0);
             let changed = prepared(connection, &statement.sql, values)?.raw_execute()?;
@@ -156,6 +180,11 @@ impl SqliteTransaction {
 
     /// Runs a statement once for each row of values; gives the number of the row that was inserted last.
     pub(super) fn each(&self, sql: &str, rows: &[Vec<Value>]) -> Result<i64, DbErr> {
+        #[cfg(test)]
+        for row in rows {
+            let statement = Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, sql, row.clone());
+            self.shared.note(&statement);
+        }
         self.with(DbErr::Exec, |connection| {
             let mut prepared = connection.prepare_cached(sql)?;
             for row in rows {
@@ -173,6 +202,8 @@ impl SqliteTransaction {
 
     /// All that a statement answers.
     pub(super) fn rows(&self, statement: &Statement) -> Result<Vec<SqliteRow>, DbErr> {
+        #[cfg(test)]
+        self.shared.note(statement);
         self.with(DbErr::Query, |connection| rows(connection, statement))
     }
 }

@@ -1,15 +1,14 @@
-//! What the writer's transactions run on: the one connection to a SQLite file, or those of a pool.
+//! What the writer's transactions run on: the one connection to a SQLite file, or those to Postgres.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryResult,
-    QuerySelect, QueryTrait, Select, Statement, TryGetable, Value,
+    DbBackend, DbErr, EntityTrait, QueryResult, QuerySelect, QueryTrait, Select, Statement, TryGetable, Value,
 };
 
-use super::bounded::Bounded;
 pub(super) use super::cells::Stored;
 use super::cells::{FromCell, SqliteRow, model, model_of};
 use super::error::StoreError;
+use super::postgres::{Connections, PgTransaction};
 use super::sqlite::{SqliteTransaction, SqliteWriter};
 use super::tx::Tx;
 
@@ -18,8 +17,8 @@ use super::tx::Tx;
 pub(super) enum WriteAccess {
     /// One connection to a SQLite file.
     File(SqliteWriter),
-    /// Connections of the ORM.
-    Pool(Bounded<DatabaseConnection>),
+    /// Connections to Postgres.
+    Server(Connections),
 }
 
 impl WriteAccess {
@@ -27,7 +26,7 @@ impl WriteAccess {
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         match self {
             Self::File(file) => file.begin().map(Transaction::File),
-            Self::Pool(pool) => pool.begin().await.map(Transaction::Pool),
+            Self::Server(server) => server.begin().await.map(Transaction::Server),
         }
     }
 
@@ -35,7 +34,10 @@ impl WriteAccess {
     pub(super) async fn close(&self) -> Result<(), DbErr> {
         match self {
             Self::File(file) => file.close(),
-            Self::Pool(pool) => pool.inner().close_by_ref().await,
+            Self::Server(server) => {
+                server.close().await;
+                Ok(())
+            }
         }
     }
 }
@@ -44,14 +46,14 @@ impl WriteAccess {
 #[derive(Debug)]
 pub(super) enum Transaction {
     File(SqliteTransaction),
-    Pool(Bounded<DatabaseTransaction>),
+    Server(PgTransaction),
 }
 
 impl Transaction {
     pub(super) fn backend(&self) -> DbBackend {
         match self {
             Self::File(_) => DbBackend::Sqlite,
-            Self::Pool(transaction) => transaction.get_database_backend(),
+            Self::Server(_) => DbBackend::Postgres,
         }
     }
 
@@ -59,7 +61,7 @@ impl Transaction {
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, DbErr> {
         match self {
             Self::File(transaction) => transaction.execute(&statement),
-            Self::Pool(transaction) => Ok(transaction.execute_raw(statement).await?.rows_affected()),
+            Self::Server(transaction) => transaction.execute(statement).await,
         }
     }
 
@@ -70,9 +72,9 @@ impl Transaction {
                 let rows = transaction.rows(&statement)?;
                 rows.into_iter().map(Row::File).collect()
             }
-            Self::Pool(transaction) => {
-                let rows = transaction.query_all_raw(statement).await?;
-                rows.into_iter().map(Row::Pool).collect()
+            Self::Server(transaction) => {
+                let rows = transaction.rows(statement).await?;
+                rows.into_iter().map(Row::Server).collect()
             }
         })
     }
@@ -82,17 +84,12 @@ impl Transaction {
     pub(super) async fn each(&self, sql: &str, rows: Vec<Vec<Value>>) -> Result<Option<i64>, DbErr> {
         match self {
             Self::File(transaction) => transaction.each(sql, &rows).map(Some),
-            Self::Pool(transaction) => {
-                let mut last = None;
+            Self::Server(transaction) => {
                 for row in rows {
-                    let statement = Statement::from_sql_and_values(self.backend(), sql, row);
-                    let done = transaction.execute_raw(statement).await?;
-                    // Postgres tells none, and the ORM panics where it is asked.
-                    if self.backend() == DbBackend::Sqlite {
-                        last = i64::try_from(done.last_insert_id()).ok();
-                    }
+                    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, row);
+                    transaction.execute(statement).await?;
                 }
-                Ok(last)
+                Ok(None)
             }
         }
     }
@@ -101,7 +98,7 @@ impl Transaction {
     pub(super) async fn batch(&self, sql: &str) -> Result<(), DbErr> {
         match self {
             Self::File(transaction) => transaction.batch(sql),
-            Self::Pool(transaction) => transaction.execute_unprepared(sql).await.map(|_| ()),
+            Self::Server(transaction) => transaction.batch(sql).await,
         }
     }
 
@@ -109,7 +106,15 @@ impl Transaction {
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         match self {
             Self::File(transaction) => transaction.commit(),
-            Self::Pool(transaction) => transaction.commit().await,
+            Self::Server(transaction) => transaction.commit().await,
+        }
+    }
+
+    /// Rolls back, as it is rolled back where it is dropped; on Postgres this keeps the connection.
+    pub(super) async fn roll_back(self) -> Result<(), DbErr> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Server(transaction) => transaction.roll_back().await,
         }
     }
 }
@@ -118,7 +123,7 @@ impl Transaction {
 #[derive(Debug)]
 pub(super) enum Row {
     File(SqliteRow),
-    Pool(QueryResult),
+    Server(QueryResult),
 }
 
 impl Row {
@@ -126,7 +131,7 @@ impl Row {
     pub(super) fn get<T: FromCell + TryGetable>(&self, column: &str) -> Result<T, DbErr> {
         match self {
             Self::File(row) => row.get(column),
-            Self::Pool(row) => row.try_get("", column),
+            Self::Server(row) => row.try_get("", column),
         }
     }
 
@@ -134,7 +139,7 @@ impl Row {
     pub(super) fn model<M: Stored>(&self) -> Result<M, DbErr> {
         match self {
             Self::File(row) => model(row),
-            Self::Pool(row) => model_of(row),
+            Self::Server(row) => model_of(row),
         }
     }
 }
@@ -183,5 +188,24 @@ where
         let row = counted.rows_in(tx).await?.pop();
         let counted: i64 = row.map_or(Ok(0), |row| row.get("counted"))?;
         Ok(u64::try_from(counted).unwrap_or(0))
+    }
+}
+
+/// Where a commit failed decides what may be done about it.
+pub(super) enum CommitError {
+    /// Nothing was written: it can be tried again.
+    Before(StoreError),
+    /// It may have been written: trying again could do it twice.
+    During(StoreError),
+}
+
+impl CommitError {
+    /// What the error of the commit itself means.
+    pub(super) fn of(error: StoreError) -> Self {
+        if error.leaves_commit_open() {
+            Self::During(error)
+        } else {
+            Self::Before(error)
+        }
     }
 }

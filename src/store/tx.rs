@@ -13,7 +13,7 @@ use super::counters::{ADD_TO_COUNTER, Counters, metric};
 use super::error::StoreError;
 use super::rows::Rows;
 use super::steps::{self, Ended};
-use super::transaction::{Row, Transaction};
+use super::transaction::{CommitError, Row, Transaction};
 use super::{dialect, notify, record};
 use crate::domain::{
     Changes, EventSeq, Fault, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
@@ -299,6 +299,14 @@ impl Tx {
         Ok(self.committed)
     }
 
+    /// Gives up what was written.
+    pub(super) async fn roll_back(self) {
+        // Where this fails it is rolled back with its connection.
+        if let Err(error) = self.transaction.roll_back().await {
+            tracing::debug!(error = %crate::telemetry::chain(&error), "a transaction was not rolled back");
+        }
+    }
+
     /// Writes what was gathered: the last before the commit.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         self.committed.workers |= !self.worker_tasks.is_empty();
@@ -425,23 +433,4 @@ fn gathered<A: ActiveModelTrait>(
         return Ok(None);
     }
     Ok(Some((name, Rows::of(std::mem::take(rows), None)?, end)))
-}
-
-/// Where a commit failed decides what may be done about it.
-pub(super) enum CommitError {
-    /// Nothing was written: it can be tried again.
-    Before(StoreError),
-    /// It may have been written: trying again could do it twice.
-    During(StoreError),
-}
-
-impl CommitError {
-    /// What the error of the commit itself means.
-    fn of(error: StoreError) -> Self {
-        if error.leaves_commit_open() {
-            Self::During(error)
-        } else {
-            Self::Before(error)
-        }
-    }
 }

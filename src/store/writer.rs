@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::condition::Condition;
 use super::error::StoreError;
 use super::moves::{EndJob, end_at_once};
-use super::transaction::WriteAccess;
+use super::transaction::{CommitError, WriteAccess};
 use super::trouble::Away;
-use super::tx::{CommitError, Tx};
+use super::tx::Tx;
 use crate::domain::Changes;
 use crate::failpoint::failpoint;
 
@@ -352,7 +352,7 @@ async fn transact(
     db: &WriteAccess,
     node: Uuid,
     group: &mut Vec<Box<dyn Queued>>,
-    mut joining: Option<&mut Queue>,
+    joining: Option<&mut Queue>,
     try_number: u32,
 ) -> Result<Changes, CommitError> {
     let conn = db
@@ -360,32 +360,12 @@ async fn transact(
         .await
         .map_err(|error| CommitError::Before(error.into()))?;
     let mut tx = Tx::new(conn, node, try_number > 1);
-    let (mut applied, mut rounds) = (0, 0);
-    while applied < group.len() {
-        let newly = &mut group[applied..];
-        if tx.backend() == DbBackend::Postgres {
-            let ends: Vec<&EndJob> = newly.iter().filter_map(|queued| queued.end()).collect();
-            end_at_once(&mut tx, &ends).await.map_err(CommitError::Before)?;
+    if let Err(error) = apply(&mut tx, group, joining).await {
+        // A connection that was lost takes its transaction with it, and one that does not answer is not asked again.
+        if !error.is_unavailable() {
+            tx.roll_back().await;
         }
-        for queued in newly {
-            queued.apply(&mut tx).await.map_err(CommitError::Before)?;
-        }
-        (applied, rounds) = (group.len(), rounds + 1);
-        // Other nodes wait for the lock that orders commits, and whoever holds it should not wait for rows of theirs.
-        if rounds < ROUNDS
-            && !tx.ordered
-            && let Some(waiting) = &mut joining
-        {
-            join(group, waiting);
-        }
-    }
-    tx.flush().await.map_err(CommitError::Before)?;
-    #[cfg(feature = "failpoints")]
-    for queued in group.iter_mut() {
-        failpoint!(
-            format!("commit.before.{}", queued.name()),
-            return Err(CommitError::Before(cut_off()))
-        );
+        return Err(CommitError::Before(error));
     }
     let changes = tx.commit().await?;
     #[cfg(feature = "failpoints")]
@@ -396,6 +376,39 @@ async fn transact(
         );
     }
     Ok(changes)
+}
+
+/// Writes a group in a transaction, with those that come meanwhile.
+async fn apply(
+    tx: &mut Tx,
+    group: &mut Vec<Box<dyn Queued>>,
+    mut joining: Option<&mut Queue>,
+) -> Result<(), StoreError> {
+    let (mut applied, mut rounds) = (0, 0);
+    while applied < group.len() {
+        let newly = &mut group[applied..];
+        if tx.backend() == DbBackend::Postgres {
+            let ends: Vec<&EndJob> = newly.iter().filter_map(|queued| queued.end()).collect();
+            end_at_once(tx, &ends).await?;
+        }
+        for queued in newly {
+            queued.apply(tx).await?;
+        }
+        (applied, rounds) = (group.len(), rounds + 1);
+        // Other nodes wait for the lock that orders commits, and whoever holds it should not wait for rows of theirs.
+        if rounds < ROUNDS
+            && !tx.ordered
+            && let Some(waiting) = &mut joining
+        {
+            join(group, waiting);
+        }
+    }
+    tx.flush().await?;
+    #[cfg(feature = "failpoints")]
+    for queued in group.iter_mut() {
+        failpoint!(format!("commit.before.{}", queued.name()), return Err(cut_off()));
+    }
+    Ok(())
 }
 
 /// What the driver says of a connection that was lost.
