@@ -98,11 +98,11 @@ fn wanted(
                 let session = session.clone();
                 let (before, after) = (distrust.clone(), distrust.clone());
                 pool.after_connect(move |connection, _| {
-                    if let Err(error) = sockets::set_up(port) {
-                        tracing::debug!(error = %error, "the sockets to the database cannot be set up");
-                    }
                     let session = session.clone();
-                    Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(|_| ()) })
+                    Box::pin(async move {
+                        sockets::set_up_aside(port).await;
+                        connection.execute(AssertSqlSafe(session)).await.map(|_| ())
+                    })
                 })
                 .before_acquire(move |connection, meta| {
                     let distrust = before.clone();

@@ -15,7 +15,7 @@ use rustix::net::sockopt::{
     set_tcp_user_timeout,
 };
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long what was sent may stay without an acknowledgement before the connection counts as lost.
 const LOST: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const LAST_LOOK: Duration = Duration::from_millis(500);
 static LOOK: Semaphore = Semaphore::const_new(1);
 
 /// Sets up every connection of this process to this port.
-pub(super) fn set_up(port: u16) -> std::io::Result<()> {
+fn set_up(port: u16) -> std::io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
@@ -72,25 +72,39 @@ pub(super) async fn while_connecting<T>(port: u16, work: impl Future<Output = T>
     }
 }
 
+/// Sets up every connection of this process to this port, and keeps no thread of the runtime from its work meanwhile.
+pub(super) async fn set_up_aside(port: u16) {
+    if let Ok(turn) = LOOK.acquire().await {
+        look(port, turn).await;
+    }
+}
+
 /// Looks less often the longer it takes.
 async fn set_up_again_and_again(port: u16) -> std::convert::Infallible {
     let mut pause = FIRST_LOOK;
     while pause < LAST_LOOK {
         tokio::time::sleep(pause).await;
         pause *= 2;
-        let Ok(look) = LOOK.try_acquire() else {
-            continue;
-        };
-        let looked = tokio::task::spawn_blocking(move || {
-            let _look = look;
-            set_up(port)
-        });
-        if let Ok(Err(error)) = looked.await {
-            tracing::debug!(error = %error, "the sockets to the database cannot be set up");
+        if let Ok(turn) = LOOK.try_acquire()
+            && !look(port, turn).await
+        {
             break;
         }
     }
     std::future::pending().await
+}
+
+/// Whether that could be done.
+async fn look(port: u16, turn: SemaphorePermit<'static>) -> bool {
+    let looked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        set_up(port)
+    });
+    if let Ok(Err(error)) = looked.await {
+        tracing::debug!(error = %error, "the sockets to the database cannot be set up");
+        return false;
+    }
+    true
 }
 
 #[cfg(test)]
