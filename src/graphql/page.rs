@@ -83,6 +83,7 @@ macro_rules! connection {
     (
         $(#[doc = $connection_doc:tt])* $connection:ident,
         $(#[doc = $edge_doc:tt])* $edge:ident of $node:ty,
+        $(nodes: $nodes:ty,)?
         $(source: $source:ty,)? { $($extra:tt)* }
     ) => {
         $(#[doc = $edge_doc])*
@@ -132,7 +133,7 @@ macro_rules! connection {
             }
 
             /// The entries of this page, for those who need no cursor for each.
-            async fn nodes(&self) -> Vec<&$node> {
+            async fn nodes(&self) -> $crate::graphql::page::either!($([$nodes])? [Vec<&$node>]) {
                 self.edges.iter().map(|edge| &edge.node).collect()
             }
 
@@ -146,6 +147,14 @@ macro_rules! connection {
     };
 }
 pub(super) use connection;
+
+/// The first of two types, where there are two.
+macro_rules! either {
+    ([$first:ty] $([$second:ty])?) => {
+        $first
+    };
+}
+pub(super) use either;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{Field, FragmentDefinition, Selection, SelectionSet};
-use async_graphql::resolver_utils::{ContainerType, resolve_container, resolve_list};
+use async_graphql::resolver_utils::{ContainerType, resolve_container};
 use async_graphql::{Context, ContextSelectionSet, Name, Positioned, ServerResult, Value};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -54,15 +54,14 @@ pub(super) async fn object<T: AtHand>(ctx: &ContextSelectionSet<'_>, object: &T)
     Ok(Value::Object(answer))
 }
 
-/// Resolves a list of objects. Where all that is selected of them is at hand, the selection is looked at once for all.
+/// Resolves a list of objects, looking at the selection once for all. None where something that is selected of them is not
+/// at hand.
 pub(super) async fn list<T: AtHand>(
     ctx: &ContextSelectionSet<'_>,
-    field: &Positioned<Field>,
     objects: &[T],
-) -> ServerResult<Value> {
-    let whole = || resolve_list(ctx, field, objects, Some(objects.len()));
+) -> ServerResult<Option<Value>> {
     let Some(selected) = selected(ctx) else {
-        return whole().await;
+        return Ok(None);
     };
     let fields: Vec<Context<'_>> = selected.into_iter().map(|field| ctx.with_field(field)).collect();
     let mut answers = Vec::with_capacity(objects.len());
@@ -70,13 +69,13 @@ pub(super) async fn list<T: AtHand>(
         let mut answer = IndexMap::with_capacity(fields.len());
         for field in &fields {
             let Some(value) = at_hand(object, field).await? else {
-                return whole().await;
+                return Ok(None);
             };
             answer.insert(field.item.node.response_key().node.clone(), value);
         }
         answers.push(Value::Object(answer));
     }
-    Ok(Value::List(answers))
+    Ok(Some(Value::List(answers)))
 }
 
 /// What a field answers; none where it is not at hand.

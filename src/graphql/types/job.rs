@@ -12,6 +12,7 @@ use async_graphql::{
 use super::attempt::{Attempt, JobError, JobMetadata, Progress};
 use super::command::Command;
 use super::event::{self, JobEventConnection};
+use super::job_page::JobConnection;
 use super::log::{self, LogConnection};
 use super::stats::StatusCounts;
 use super::worker::Worker;
@@ -21,11 +22,11 @@ use crate::graphql::cursor::Cursor;
 use crate::graphql::error::ApiResult;
 use crate::graphql::input::LogFilter;
 use crate::graphql::loader::{ChildCounts, Dependencies, EarlierAttempts, Supported};
-use crate::graphql::page::{PageArgs, connection};
+use crate::graphql::page::PageArgs;
 use crate::graphql::resolve::{self, AtHand};
 use crate::graphql::scalar::{DateTime, Json, SafeInt};
 use crate::graphql::words::{JobKind, JobStatus, WaitReason};
-use crate::store::{JobOrder, JobOrderField, JobPage};
+use crate::store::{JobOrder, JobOrderField};
 
 /// A job, as it was when it was read.
 #[derive(Debug, Clone)]
@@ -394,31 +395,5 @@ impl JobToAsk {
             ..PageArgs::default()
         };
         event::page(ctx, &self.0, &args).await
-    }
-}
-
-connection! {
-    /// A page of jobs.
-    JobConnection,
-    /// A job and its place in the listing.
-    JobEdge of Job,
-    source: domain::JobFilter,
-    {
-        /// How many jobs there are on all pages. Counted only where it is asked for, which takes time where the
-        /// filter asks for more than statuses and a name.
-        async fn total_count(&self, ctx: &Context<'_>) -> ApiResult<SafeInt> {
-            Ok(SafeInt(ctx.reader().count(&self.source).await?))
-        }
-    }
-}
-
-impl JobConnection {
-    /// A page as the store found it.
-    pub(in crate::graphql) fn of(page: JobPage, order: JobOrder, filter: domain::JobFilter) -> Self {
-        let entries = page
-            .jobs
-            .into_iter()
-            .map(|(place, job)| (Cursor::Job { order, place }.encode(), Job::from(job)));
-        Self::new(entries, page.has_previous, page.has_next, filter)
     }
 }

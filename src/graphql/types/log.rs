@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use async_graphql::parser::types::Field;
 use async_graphql::registry::Registry;
+use async_graphql::resolver_utils::resolve_list;
 use async_graphql::{
     Context, ContextSelectionSet, OutputType, Positioned, ServerResult, SimpleObject, Value,
 };
@@ -87,7 +88,10 @@ impl OutputType for LogLines {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        resolve::list(ctx, field, &self.0).await
+        match resolve::list(ctx, &self.0).await? {
+            Some(lines) => Ok(lines),
+            None => resolve_list(ctx, field, &self.0, Some(self.0.len())).await,
+        }
     }
 }
 

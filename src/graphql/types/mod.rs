@@ -6,6 +6,7 @@ mod command;
 mod event;
 mod health;
 mod job;
+mod job_page;
 mod listed;
 mod log;
 mod payload;
@@ -17,7 +18,8 @@ mod worker;
 
 pub(super) use event::JobEvent;
 pub(super) use health::{Health, Viewer};
-pub(super) use job::{Job, JobConnection, JobFields};
+pub(super) use job::{Job, JobFields};
+pub(super) use job_page::JobConnection;
 pub(super) use listed::{Listed, has_id_like};
 pub(super) use log::LogBatch;
 pub(super) use log::attempt_of;
