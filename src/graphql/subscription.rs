@@ -185,25 +185,34 @@ fn figures(
 }
 
 fn changed_workers(executor: Executor) -> impl Stream<Item = ApiResult<Worker>> + Send + 'static {
+    // Before the first poll is over: what the client asks for next is a change already.
+    let mut changes = executor.workers_changed();
     try_stream! {
-        // Listening begins before the first look, so that no change falls in between.
-        let mut changes = executor.workers_changed();
         let mut seen: HashMap<WorkerId, Face> = HashMap::new();
-        for worker in executor.reader().workers(executor.silent_since()).await? {
-            seen.insert(worker.id, Face::of(&worker));
+        let before = executor.reader().workers(executor.silent_since()).await?;
+        // What has changed meanwhile may be in there or not, so then each worker is told of.
+        if !changes.has_changed().unwrap_or(false) {
+            seen.extend(before.iter().map(|worker| (worker.id, Face::of(worker))));
         }
+        let mut is_first = true;
         loop {
-            if let Ok(Err(_)) = timeout(SILENCE_IS_LOOKED_FOR_EVERY, changes.changed()).await {
+            let notice = timeout(SILENCE_IS_LOOKED_FOR_EVERY, changes.changed()).await;
+            if let Ok(Err(_)) = notice {
                 // The executor is gone, and so are all changes.
                 break;
             }
             let workers = executor.reader().workers(executor.silent_since()).await?;
             seen.retain(|id, _| workers.iter().any(|worker| worker.id == *id));
-            for worker in workers {
-                let face = Face::of(&worker);
-                if seen.insert(worker.id, face.clone()) != Some(face) {
-                    yield Worker(worker);
-                }
+            let (mut changed, same): (Vec<_>, Vec<_>) = workers.into_iter().partition(|worker| {
+                let face = Face::of(worker);
+                seen.insert(worker.id, face.clone()) != Some(face)
+            });
+            // A notice can come later than its change is seen: the first may be of what the look before it had found.
+            if notice.is_ok() && std::mem::take(&mut is_first) && changed.is_empty() {
+                changed = same;
+            }
+            for worker in changed {
+                yield Worker(worker);
             }
             sleep(REST).await;
         }
