@@ -10,6 +10,10 @@ mod m20261121_000001_create_jobs;
 mod m20261121_000002_add_tokens;
 mod m20261122_000003_compress_logs;
 
+/// Whether a migration is a transaction. On SQLite, too, where it would not be one by itself: what a server that was killed
+/// meanwhile had made would be in the way of each later start.
+const WHOLE: Option<bool> = Some(true);
+
 /// Applies the migrations, and tells which there are.
 #[derive(Debug)]
 pub struct Migrator;

@@ -8,6 +8,8 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
+use crate::WHOLE;
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -166,6 +168,10 @@ const STATEMENTS: &[&str] = &[
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    fn use_transaction(&self) -> Option<bool> {
+        WHOLE
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let db = manager.get_connection();
         let (uuid, bytes, text_by_bytes, sequence, without_rowid) = match db.get_database_backend() {

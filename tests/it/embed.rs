@@ -1,8 +1,13 @@
-//! The example of a program that embeds the executor, run as its author would.
+//! A program that embeds the executor: the example, run as its author would, and a start that is given up.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
+use std::task::Poll;
 
+use runql::executor::{Executor, Options};
+use runql::supervisor::Supervisor;
 use tokio::process::Command;
 
 use crate::support::wait::within;
@@ -38,4 +43,46 @@ async fn the_example_runs_jobs_without_a_server() {
     ] {
         assert!(said.contains(line), "{line:?} is missing:\n{said}");
     }
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_anywhere_is_in_the_way_of_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let url = format!("sqlite://{}?mode=rwc", path("test.db").display());
+    let mut options = Options::new(url, path("scripts"), path("work"));
+    options.spawner = Some(env!("CARGO_BIN_EXE_runql").into());
+    let mut polls = 0;
+    let supervisor = within("a start that comes to its end", async {
+        loop {
+            polls += 1;
+            // What was given up before may still be about to let go of the file.
+            loop {
+                let mut supervisor = Supervisor::new();
+                let started = given_up_after(polls, Executor::start(options.clone(), &mut supervisor)).await;
+                match started {
+                    Some(Ok(_)) => return supervisor,
+                    Some(Err(_)) => tokio::task::yield_now().await,
+                    None => break,
+                }
+            }
+        }
+    })
+    .await;
+    assert!(polls > 3, "it was given up at {polls} places");
+    supervisor.shutdown(options.shutdown_grace * 2).await;
+}
+
+/// What comes of a future that is dropped where it is not done after so many polls.
+async fn given_up_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
 }
