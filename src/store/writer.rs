@@ -103,7 +103,8 @@ impl Writer {
             condition,
             patience,
         };
-        (Self { queue }, work.run(waiting))
+        // Boxed, since it is large, and passed on from hand to hand: each copy of it would stay in somebody's stack.
+        (Self { queue }, Box::pin(work.run(waiting)))
     }
 
     /// Hands over a write and waits until it is durable.
