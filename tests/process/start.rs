@@ -53,8 +53,10 @@ async fn usage_is_the_programs_own_each_time() {
     assert!(busy.ended().usage.max_rss > 60_000_000);
     let idle = run(&mut slot, program("true", &[])).await;
     assert!(idle.ended().usage.user < Duration::from_millis(100));
+    // Not what the one before took. The kernel counts what the program was born with, too, which is its spawner's: of this
+    // build some 30 MB, most of it pages of its file, of which more or fewer are mapped.
     assert!(
-        idle.ended().usage.max_rss < 30_000_000,
+        idle.ended().usage.max_rss < 60_000_000,
         "{:?}",
         idle.ended().usage
     );
