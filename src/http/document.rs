@@ -20,6 +20,8 @@ mod scan;
 mod subscription;
 mod validated;
 
+use std::sync::Arc;
+
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
@@ -55,7 +57,7 @@ pub(super) fn prepare(
     documents: &Documents,
     rights: Option<&[u8]>,
 ) -> Result<Chosen, ServerError> {
-    let (mut document, results) = documents.get(&request.query, || {
+    let (mut document, number) = documents.get(&request.query, || {
         let document = parse(&request.query, config.max_tokens)?;
         census::check(&document, config.max_selections)?;
         Ok::<_, ServerError>(document)
@@ -78,8 +80,9 @@ pub(super) fn prepare(
             &request.variables,
             config.shape.subscription_type(),
         )?;
-    } else if is_alone {
-        chosen.validation = Validation::of(results, operation, &request.variables);
+    } else if is_alone && let Some(number) = number {
+        let results = Arc::clone(&documents.results);
+        chosen.validation = Validation::of(results, number, operation, &request.variables);
     }
     request.set_parsed_query(document);
     Ok(chosen)

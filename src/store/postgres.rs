@@ -20,7 +20,7 @@ use super::sockets;
 /// A connection that was not used for so long goes back to the pool, which closes what nobody needs.
 const UNUSED: Duration = Duration::from_secs(10);
 
-/// So does one of this age, which the pool then replaces.
+/// So does one that has been out for so long, and the pool then replaces it where it is old.
 const OLD: Duration = Duration::from_secs(1_800);
 
 /// Of the connections that a pool may have, this part is kept at most: the ORM has ways to the pool of its own.
@@ -58,7 +58,8 @@ struct Idle {
 #[derive(Debug)]
 struct Lent {
     connection: PoolConnection<Postgres>,
-    since: Instant,
+    /// When it came from the pool.
+    taken: Instant,
 }
 
 impl Connections {
@@ -139,7 +140,7 @@ impl Connections {
                 let acquired = self.connecting(self.0.pool.acquire()).await;
                 return Ok(Lent {
                     connection: acquired.map_err(not_acquired)?,
-                    since: Instant::now(),
+                    taken: Instant::now(),
                 });
             };
             let asked = self.0.distrust.before_use(&mut lent.connection, since.elapsed());
@@ -161,7 +162,7 @@ impl Connections {
         };
         let mut kept = self.0.lock();
         let is_full = kept.idle.len() >= self.0.most;
-        let is_old = idle.lent.since.elapsed() >= OLD;
+        let is_old = idle.lent.taken.elapsed() >= OLD;
         let back = if kept.waiting > 0 || is_full || is_old || self.0.pool.is_closed() {
             Some(idle)
         } else {

@@ -1,5 +1,5 @@
 //! Documents that were parsed before: applications send the same few again and again, and to parse one costs as much as
-//! to read a job. With each are kept the results of its validations, which cost half as much.
+//! to read a job. Each has a number, by which the results of its validations are kept, which cost half as much.
 //!
 //! Only what parses and is within its bounds is kept. Their texts are bounded in number and bytes, the least recently
 //! used is forgotten first; a parsed document takes some ten times its text.
@@ -18,67 +18,75 @@ const LONGEST: usize = 16 << 10;
 const MAX_BYTES: usize = 512 << 10;
 
 /// The documents of one endpoint.
-#[derive(Debug)]
-pub(in crate::http) struct Documents(Mutex<Kept>);
+#[derive(Debug, Default)]
+pub(in crate::http) struct Documents {
+    kept: Mutex<Kept>,
+    pub(super) results: Arc<Results>,
+}
 
 #[derive(Debug)]
 struct Kept {
     by_text: LruCache<Box<str>, Arc<Known>>,
     bytes: usize,
+    /// How many were kept before the next.
+    number: u64,
 }
 
 /// A document that was parsed.
 #[derive(Debug)]
 struct Known {
     document: ExecutableDocument,
-    results: Arc<Results>,
+    number: u64,
 }
 
-impl Default for Documents {
+impl Default for Kept {
     fn default() -> Self {
-        Self(Mutex::new(Kept {
+        Self {
             by_text: LruCache::unbounded(),
             bytes: 0,
-        }))
+            number: 0,
+        }
     }
 }
 
 impl Documents {
-    /// The document of a text, with the results of its validations; where it is not known, `parse` makes it.
+    /// The document of a text, with its number where it is kept; where it is not known, `parse` makes it.
     pub(super) fn get<E>(
         &self,
         text: &str,
         parse: impl FnOnce() -> Result<ExecutableDocument, E>,
-    ) -> Result<(ExecutableDocument, Arc<Results>), E> {
+    ) -> Result<(ExecutableDocument, Option<u64>), E> {
         let known = self.with(|kept| kept.by_text.get(text).map(Arc::clone));
         if let Some(known) = known {
-            return Ok((known.document.clone(), Arc::clone(&known.results)));
+            return Ok((known.document.clone(), Some(known.number)));
         }
         let document = parse()?;
-        let results = Arc::new(Results::default());
-        if text.len() <= LONGEST {
+        if text.len() > LONGEST {
+            return Ok((document, None));
+        }
+        let number = self.with(|kept| {
+            kept.number += 1;
             let known = Known {
                 document: document.clone(),
-                results: Arc::clone(&results),
+                number: kept.number,
             };
-            self.with(|kept| {
-                kept.bytes += text.len();
-                if kept.by_text.put(text.into(), Arc::new(known)).is_some() {
-                    kept.bytes -= text.len();
-                }
-                while kept.bytes > MAX_BYTES
-                    && let Some((oldest, _)) = kept.by_text.pop_lru()
-                {
-                    kept.bytes -= oldest.len();
-                }
-            });
-        }
-        Ok((document, results))
+            kept.bytes += text.len();
+            if kept.by_text.put(text.into(), Arc::new(known)).is_some() {
+                kept.bytes -= text.len();
+            }
+            while kept.bytes > MAX_BYTES
+                && let Some((oldest, _)) = kept.by_text.pop_lru()
+            {
+                kept.bytes -= oldest.len();
+            }
+            kept.number
+        });
+        Ok((document, Some(number)))
     }
 
     /// Every change above leaves the two fields in step, so what a panicking thread left behind can be used.
     fn with<T>(&self, run: impl FnOnce(&mut Kept) -> T) -> T {
-        run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        run(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -5,15 +5,14 @@
 //! validated once for all ids. Refusals are not kept: they name what was sent.
 
 use std::fmt::{self, Write as _};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_graphql::parser::types::{BaseType, DocumentOperations, OperationDefinition};
 use async_graphql::{ValidationResult, Value, Variables};
 use lru::LruCache;
 
-/// Results that are kept for one document.
-const MOST: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// Results that are kept, of all documents: the least recently used is forgotten first.
+const MOST: usize = 2_048;
 
 /// The longest text of what counts in the variables, in bytes, for which a result is kept.
 const LONGEST: usize = 256;
@@ -21,18 +20,20 @@ const LONGEST: usize = 256;
 /// Stands for any string. No value is written like it.
 const STRING: char = '\0';
 
-/// The results for one document, by what counts in the variables.
+/// The results of an endpoint, by the number of the document and what counts in the variables.
 #[derive(Debug)]
-pub(super) struct Results(Mutex<LruCache<Box<str>, ValidationResult>>);
+pub(super) struct Results(Mutex<LruCache<Key, ValidationResult>>);
+
+type Key = (u64, Box<str>);
 
 impl Default for Results {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MOST)))
+        Self(Mutex::new(LruCache::unbounded()))
     }
 }
 
 impl Results {
-    fn with<T>(&self, run: impl FnOnce(&mut LruCache<Box<str>, ValidationResult>) -> T) -> T {
+    fn with<T>(&self, run: impl FnOnce(&mut LruCache<Key, ValidationResult>) -> T) -> T {
         run(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -42,13 +43,14 @@ impl Results {
 #[derive(Debug, Clone)]
 pub struct Validation {
     results: Arc<Results>,
-    key: Box<str>,
+    key: Key,
 }
 
 impl Validation {
-    /// For an operation as it is executed, its variables completed.
+    /// For an operation of the document of this number as it is executed, its variables completed.
     pub(super) fn of(
         results: Arc<Results>,
+        document: u64,
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> Option<Self> {
@@ -68,7 +70,7 @@ impl Validation {
         }
         Some(Self {
             results,
-            key: key.0.into(),
+            key: (document, key.0.into()),
         })
     }
 
@@ -80,7 +82,12 @@ impl Validation {
 
     /// Keeps the result of a validation that found everything right.
     pub fn keep(&self, result: ValidationResult) {
-        self.results.with(|kept| kept.put(self.key.clone(), result));
+        self.results.with(|kept| {
+            kept.put(self.key.clone(), result);
+            if kept.len() > MOST {
+                kept.pop_lru();
+            }
+        });
     }
 }
 
@@ -200,25 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn so_many_results_are_kept() {
+    fn so_many_results_are_kept_and_none_of_another_document() {
         let documents = Documents::default();
-        let validation = |first: usize| {
-            let text = "query($first: Int) { jobs(first: $first) { id } }";
+        let validation = |field: &str, first: usize| {
+            let text = format!("query($first: Int) {{ {field}(first: $first) {{ id }} }}");
             let mut request =
                 async_graphql::Request::new(text).variables(Variables::from_json(json!({ "first": first })));
             let chosen = prepare(&mut request, &TransportConfig::default(), &documents, None).unwrap();
             chosen.validation.unwrap()
         };
-        for first in 0..=MOST.get() {
-            validation(first).keep(ValidationResult {
+        for first in 0..=MOST {
+            validation("jobs", first).keep(ValidationResult {
                 cache_control: CacheControl::default(),
                 complexity: first,
                 depth: 2,
             });
         }
-        assert!(validation(0).result().is_none());
-        for first in 1..=MOST.get() {
-            assert_eq!(validation(first).result().unwrap().complexity, first);
+        assert!(validation("jobs", 0).result().is_none());
+        for first in 1..=MOST {
+            assert_eq!(validation("jobs", first).result().unwrap().complexity, first);
         }
+        assert!(validation("scripts", MOST).result().is_none());
     }
 }

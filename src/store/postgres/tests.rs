@@ -234,3 +234,23 @@ async fn some_are_left_to_the_pool_and_none_once_it_is_closed() {
     assert!(server.pid().await.is_err());
     server.until_sessions("TRUE", 0).await;
 }
+
+#[tokio::test]
+async fn what_is_old_or_unused_goes_back_to_the_pool() {
+    let server = Server::new(4, SOON);
+    let (one, other) = (
+        server.connections.begin().await.unwrap(),
+        server.connections.begin().await.unwrap(),
+    );
+    one.commit().await.unwrap();
+    other.commit().await.unwrap();
+    let idle = || server.connections.0.lock().idle.len();
+    assert_eq!(idle(), 2);
+    server.connections.0.lock().idle[0].since -= UNUSED;
+    server.pid().await.unwrap();
+    assert_eq!(idle(), 1);
+    server.connections.0.lock().idle[0].lent.taken -= OLD;
+    server.pid().await.unwrap();
+    assert_eq!(idle(), 0);
+    server.connections.close().await;
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::app::Setup;
@@ -43,17 +44,26 @@ async fn figures_come_at_once_and_then_follow(db: TestDb) {
 async fn a_worker_that_changes_is_told(db: TestDb) {
     let app = Setup::new(&db).flag("--workers", 1).start().await;
     let workers = "subscription { workers { id name status tasksCompleted currentJobs { id } } }";
-    let mut socket = Socket::listen(&app, workers, json!({})).await;
-    socket.settled().await;
+    // Many, so that some would have their first look after the change.
+    let mut sockets = join_all((0..50).map(|_| Socket::connect(&app))).await;
+    join_all(sockets.iter_mut().map(async |socket| {
+        socket.subscribe(workers, json!({})).await;
+        socket.settled().await;
+    }))
+    .await;
     app.data(
         "mutation { scaleWorkers(input: { size: 3 }) { errors { code } } }",
         json!({}),
     )
     .await;
-    let mut names = BTreeSet::new();
-    while names.len() < 2 {
-        names.insert(socket.next("workers").await["name"].to_string());
+    for socket in &mut sockets {
+        let mut names = BTreeSet::new();
+        while names.len() < 2 {
+            names.insert(socket.next("workers").await["name"].to_string());
+        }
     }
+    let mut socket = sockets.remove(0);
+    drop(sockets);
     app.data(
         "mutation { scaleWorkers(input: { size: 1 }) { errors { code } } }",
         json!({}),
