@@ -4,15 +4,10 @@
 //!   WITH held AS (the lock that orders commits)
 //!        rows of all tables ─── as they come
 //!        counters, workers, events ─── each reads `held` first, so the lock is there before they write
-//!   SELECT the last event's number, whether a job waits for one that ended, and the hint to the other nodes
+//!   SELECT the last event's number, and the hint to the other nodes
 //! ```
-//!
-//! That question sees what was committed before this statement began. The rows of the jobs that ended are this
-//! transaction's by then, and whoever has a job wait for another locks the other's row: so it was there before, or finds
-//! the job ended.
 
 use sea_orm::{DbBackend, Statement, Value};
-use uuid::Uuid;
 
 use super::error::StoreError;
 use super::rows::Rows;
@@ -28,7 +23,6 @@ pub(super) struct AtOnce {
     values: Vec<Value>,
     locked: bool,
     tells: bool,
-    ended: Option<Value>,
 }
 
 impl AtOnce {
@@ -39,11 +33,6 @@ impl AtOnce {
         let held = format!("held AS MATERIALIZED ({})", dialect::COMMIT_ORDER);
         self.parts.push(held);
         self.values.push(dialect::COMMIT_ORDER_LOCK.into());
-    }
-
-    /// Asks whether any job waits for one of these.
-    pub(super) fn ask_who_waits_for(&mut self, ended: impl ExactSizeIterator<Item = Uuid>) {
-        self.ended = (ended.len() > 0).then(|| dialect::id_list(ended));
     }
 
     /// Rows of a table that are written in no order.
@@ -79,10 +68,9 @@ impl AtOnce {
         Ok(())
     }
 
-    /// The statement: it answers with the number of the last event as `seq`, and with `awaited`. None where there is
-    /// nothing to do.
+    /// The statement: it answers with the number of the last event as `seq`. None where there is nothing to do.
     pub(super) fn statement(mut self, hint: Option<String>) -> Option<Statement> {
-        if self.parts.is_empty() && hint.is_none() && self.ended.is_none() {
+        if self.parts.is_empty() && hint.is_none() {
             return None;
         }
         let with = if self.parts.is_empty() {
@@ -95,19 +83,11 @@ impl AtOnce {
         } else {
             "SELECT CAST(NULL AS BIGINT) AS seq"
         };
-        let awaited = match self.ended.take() {
-            Some(ended) => {
-                self.values.push(ended);
-                let among = dialect::among_ids(DbBackend::Postgres);
-                format!("EXISTS (SELECT 1 FROM job_dependency WHERE depends_on {among})")
-            }
-            None => "FALSE".to_owned(),
-        };
         let hinted = hint.map_or("", |hint| {
             self.values.extend(notify::values(hint));
             notify::WITH_LAST_EVENT
         });
-        let sql = format!("{with}SELECT seq, {awaited} AS awaited{hinted} FROM ({last}) AS last");
+        let sql = format!("{with}SELECT seq{hinted} FROM ({last}) AS last");
         Some(dialect::statement(DbBackend::Postgres, &sql, self.values))
     }
 

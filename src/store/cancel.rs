@@ -78,7 +78,7 @@ impl CancelJob {
                         self.id.uuid().into(),
                     ],
                 );
-                tx.execute(statement).await?;
+                tx.later(statement).await?;
                 tx.committed.cancels.insert(self.id);
                 if has_steps {
                     let fault = Fault::new(FaultCode::Cancelled, "its plan was cancelled");
@@ -124,7 +124,7 @@ impl CancelJob {
                 self.id.uuid().into(),
             ],
         );
-        tx.execute(statement).await?;
+        tx.later(statement).await?;
         tx.count_move(&job.name, Some(step.from), Some(step.to));
         tx.add_event(event(&job, step, self.now, Some(fault.clone())));
         tx.add_ended(Ended::of(&job, step, Some(fault)), self.now);

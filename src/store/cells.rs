@@ -4,10 +4,11 @@
 //! quarter of all that the server does. So the structs that the ORM declares are filled by serde, each field from the
 //! column of its name, which is where the table has it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::types::{Value as Cell, ValueRef};
-use sea_orm::sqlx::postgres::{PgRow, Postgres};
+use sea_orm::sqlx::postgres::{PgRow, PgValueFormat, Postgres};
 use sea_orm::sqlx::{Column as _, Decode, Row as _, ValueRef as _};
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use serde::de::value::Error as Fault;
@@ -24,7 +25,7 @@ pub(super) trait Cells {
     fn flag(&self, index: usize) -> Option<bool>;
     fn text(&self, index: usize) -> Option<&str>;
     /// Bytes, or an id as its bytes.
-    fn bytes(&self, index: usize) -> Option<&[u8]>;
+    fn bytes(&self, index: usize) -> Option<Cow<'_, [u8]>>;
 }
 
 impl Cells for rusqlite::Row<'_> {
@@ -52,8 +53,8 @@ impl Cells for rusqlite::Row<'_> {
         self.get_ref(index).ok()?.as_str().ok()
     }
 
-    fn bytes(&self, index: usize) -> Option<&[u8]> {
-        self.get_ref(index).ok()?.as_blob().ok()
+    fn bytes(&self, index: usize) -> Option<Cow<'_, [u8]>> {
+        self.get_ref(index).ok()?.as_blob().ok().map(Cow::Borrowed)
     }
 }
 
@@ -81,8 +82,9 @@ impl Cells for SqliteRow {
         ValueRef::from(self.cells.get(index)?).as_str().ok()
     }
 
-    fn bytes(&self, index: usize) -> Option<&[u8]> {
-        ValueRef::from(self.cells.get(index)?).as_blob().ok()
+    fn bytes(&self, index: usize) -> Option<Cow<'_, [u8]>> {
+        let bytes = ValueRef::from(self.cells.get(index)?).as_blob().ok();
+        bytes.map(Cow::Borrowed)
     }
 }
 
@@ -111,8 +113,15 @@ impl Cells for PgRow {
         of_postgres(self, index)
     }
 
-    fn bytes(&self, index: usize) -> Option<&[u8]> {
-        of_postgres(self, index)
+    fn bytes(&self, index: usize) -> Option<Cow<'_, [u8]>> {
+        let cell = self.try_get_raw(index).ok()?;
+        match cell.format() {
+            PgValueFormat::Binary => of_postgres(self, index).map(Cow::Borrowed),
+            PgValueFormat::Text => match of_postgres::<Uuid>(self, index) {
+                Some(id) => Some(Cow::Owned(id.as_bytes().to_vec())),
+                None => of_postgres(self, index).map(Cow::Owned),
+            },
+        }
     }
 }
 
@@ -253,7 +262,7 @@ impl<'de, C: Cells> Deserializer<'de> for Field<'_, C> {
     }
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_bytes(self.found(self.cells.bytes(self.index))?)
+        visitor.visit_bytes(&self.found(self.cells.bytes(self.index))?)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

@@ -232,7 +232,7 @@ impl InsertJobs {
         tx.flush_jobs().await?;
         for key in &keys {
             if let Some(lock) = dialect::key_lock(tx.backend(), key) {
-                tx.execute(lock).await?;
+                tx.later(lock).await?;
             }
         }
         let mut known = HashMap::new();

@@ -40,6 +40,7 @@ mod condition;
 mod connect;
 mod counters;
 mod dialect;
+mod ends;
 mod error;
 mod events;
 mod file;

@@ -1,7 +1,7 @@
 //! Every change of a job's status. Each is guarded by the status and the attempt that it expects, and writes the
 //! event of the same step of the state machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use entity::{attempt, job};
@@ -35,7 +35,7 @@ pub struct AttemptEnd {
 }
 
 /// Ends an attempt, with the last of its log. A failure with attempts left goes back to the queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EndJob {
     /// The job as it was claimed.
     pub job: Arc<Job>,
@@ -91,8 +91,8 @@ const SMALL_OUTPUT: usize = 32 * 1024;
 /// ids. Of a list of unknown length it expects so many that it would read the whole table instead.
 const MARK: &str = "end";
 
-/// Writes the final ends of a group by one statement, where each statement is a way there and back. The operations that
-/// they are of find out by [`Tx::written_end`], and do the rest.
+/// Asks for the final ends of a group to be written by one statement, where each statement is a way there and back. The
+/// operations that they are of find out by [`Tx::written_end`], and do the rest.
 pub(super) async fn end_at_once(tx: &mut Tx, ends: &[&EndJob]) -> Result<(), StoreError> {
     let mut wanted = BTreeMap::new();
     for EndJob { job, end, now, .. } in ends {
@@ -131,15 +131,7 @@ pub(super) async fn end_at_once(tx: &mut Tx, ends: &[&EndJob]) -> Result<(), Sto
          RETURNING id, attempt",
         [rows.to_string().into(), MARK.into()],
     );
-    let mut written = BTreeSet::new();
-    for row in tx.rows(statement).await? {
-        let attempt: i32 = row.get("attempt")?;
-        written.insert((JobId::from_uuid(row.get("id")?), attempt.unsigned_abs()));
-    }
-    for (job, attempt) in wanted.into_keys() {
-        tx.note_written_end(job, attempt, written.contains(&(job, attempt)));
-    }
-    Ok(())
+    tx.ask_ends(statement, wanted.into_keys().collect()).await
 }
 
 /// Ends the attempt that `job` is at.
@@ -231,7 +223,7 @@ async fn finish(
     ended: &AttemptEnd,
     now: Timestamp,
 ) -> Result<EndResult, StoreError> {
-    let written = match tx.written_end(job) {
+    let written = match tx.written_end(job).await? {
         Some(written) => written,
         None => write_end(tx, job, step, ended, now).await?,
     };

@@ -5,17 +5,27 @@
 //! It goes back to the pool where its statement failed or was given up, where it is old, or not needed any more, and
 //! where somebody waits for the pool.
 
+mod script;
+#[cfg(test)]
+mod script_tests;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::{self, AssertSqlSafe, Executor as _, PgPool, Postgres};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
 use sea_orm::{ConnAcquireErr, DbErr, QueryResult, RuntimeErr, SqlxError, Statement, Values};
 use sea_query_sqlx::SqlxValues;
 
 use super::bounded::{Distrust, within};
 use super::sockets;
+use script::Ready;
+pub(super) use script::hex;
+pub(super) use transaction::{Asked as PgAsked, PgTransaction};
 
 /// A connection that was not used for so long goes back to the pool, which closes what nobody needs.
 const UNUSED: Duration = Duration::from_secs(10);
@@ -60,6 +70,17 @@ struct Lent {
     connection: PoolConnection<Postgres>,
     /// When it came from the pool.
     taken: Instant,
+    /// What it keeps ready for transactions.
+    ready: Ready,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // Nobody would know what it keeps ready.
+        if !self.ready.is_empty() {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl Connections {
@@ -86,19 +107,10 @@ impl Connections {
         .await
     }
 
-    /// Begins a transaction.
+    /// A transaction, which begins with its first statement.
     pub(super) async fn begin(&self) -> Result<PgTransaction, DbErr> {
-        self.within(async {
-            let lent = Some(self.lend().await?);
-            // From here on the connection is not used again where this does not come to its end.
-            let transaction = PgTransaction {
-                connections: self.clone(),
-                lent: tokio::sync::Mutex::new(lent),
-            };
-            transaction.run("BEGIN").await?;
-            Ok(transaction)
-        })
-        .await
+        let lent = self.within(self.lend()).await?;
+        Ok(PgTransaction::new(self.clone(), lent))
     }
 
     /// Closes every connection.
@@ -141,6 +153,7 @@ impl Connections {
                 return Ok(Lent {
                     connection: acquired.map_err(not_acquired)?,
                     taken: Instant::now(),
+                    ready: Ready::default(),
                 });
             };
             let asked = self.0.distrust.before_use(&mut lent.connection, since.elapsed());
@@ -202,80 +215,12 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// A transaction. Dropped before its end it is rolled back with its connection, which is closed.
-#[derive(Debug)]
-pub(super) struct PgTransaction {
-    connections: Connections,
-    /// None once it is over.
-    lent: tokio::sync::Mutex<Option<Lent>>,
-}
-
-impl PgTransaction {
-    /// All that a statement answers.
-    pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let answer = async {
-            let mut lent = self.lent.lock().await;
-            rows(&mut lent.as_mut().ok_or_else(over)?.connection, statement).await
-        };
-        self.connections.within(answer).await
-    }
-
-    /// Writes; gives how many rows it changed.
-    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, DbErr> {
-        let done = async {
-            let mut lent = self.lent.lock().await;
-            let connection = &mut lent.as_mut().ok_or_else(over)?.connection;
-            let done = query(statement).execute(&mut **connection).await;
-            Ok(done.map_err(not_done)?.rows_affected())
-        };
-        self.connections.within(done).await
-    }
-
-    /// Runs statements that have no values, one after the other.
-    pub(super) async fn batch(&self, sql: &str) -> Result<(), DbErr> {
-        self.connections.within(self.run(sql)).await
-    }
-
-    /// Commits. The error tells whether it may have been done all the same.
-    pub(super) async fn commit(self) -> Result<(), DbErr> {
-        self.end("COMMIT").await
-    }
-
-    /// Rolls back, which keeps the connection.
-    pub(super) async fn roll_back(self) -> Result<(), DbErr> {
-        self.end("ROLLBACK").await
-    }
-
-    async fn end(&self, sql: &str) -> Result<(), DbErr> {
-        self.batch(sql).await?;
-        if let Some(lent) = self.lent.lock().await.take() {
-            self.connections.keep(lent);
-        }
-        Ok(())
-    }
-
-    async fn run(&self, sql: &str) -> Result<(), DbErr> {
-        let mut lent = self.lent.lock().await;
-        let connection = &mut lent.as_mut().ok_or_else(over)?.connection;
-        let done = connection.execute(AssertSqlSafe(sql)).await;
-        done.map(|_| ()).map_err(not_done)
-    }
-}
-
-impl Drop for PgTransaction {
-    fn drop(&mut self) {
-        if let Some(lent) = self.lent.get_mut() {
-            lent.connection.close_on_drop();
-        }
-    }
-}
-
 async fn rows(
     connection: &mut PoolConnection<Postgres>,
     statement: Statement,
 ) -> Result<Vec<QueryResult>, DbErr> {
     let rows = query(statement).fetch_all(&mut **connection).await;
-    let rows = rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))?;
+    let rows = rows.map_err(failed)?;
     Ok(rows.into_iter().map(QueryResult::from).collect())
 }
 
@@ -284,8 +229,8 @@ fn query(statement: Statement) -> Query<'static, Postgres, SqlxValues> {
     sqlx::query_with(AssertSqlSafe(statement.sql), SqlxValues(values))
 }
 
-fn not_done(error: SqlxError) -> DbErr {
-    DbErr::Exec(RuntimeErr::SqlxError(error.into()))
+fn failed(error: SqlxError) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
 fn not_acquired(error: SqlxError) -> DbErr {
@@ -299,6 +244,3 @@ fn not_acquired(error: SqlxError) -> DbErr {
 fn over() -> DbErr {
     DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
-
-#[cfg(test)]
-mod tests;

@@ -150,7 +150,7 @@ impl RegisterWorker {
         let local = self.name.splitn(3, '-').nth(2) == Some(LOCAL_BACKEND);
         // Two nodes that are asked at the same moment must not both make a row.
         if let Some(lock) = dialect::key_lock(tx.backend(), &self.name) {
-            tx.execute(lock).await?;
+            tx.later(lock).await?;
         }
         let known = worker::Entity::find()
             .filter(worker::Column::Name.eq(self.name.as_str()))

@@ -12,6 +12,7 @@ use sea_orm::{
 use serde_json::{Map, Value as Json};
 
 use super::error::StoreError;
+use super::postgres::hex;
 use super::tx::Tx;
 
 /// Rows with bytes in one statement.
@@ -83,12 +84,12 @@ impl Rows {
             for rows in self.rows.chunks(ROWS_OF_BYTES) {
                 let marks = vec![marks.as_str(); rows.len()].join(", ");
                 let values = rows.iter().flatten().cloned();
-                tx.execute(tx.statement(&format!("{into} {marks}{end}"), values))
+                tx.later(tx.statement(&format!("{into} {marks}{end}"), values))
                     .await?;
             }
         } else {
             let (sql, rows) = self.into_one("", end)?;
-            tx.execute(tx.statement(&sql, [rows])).await?;
+            tx.later(tx.statement(&sql, [rows])).await?;
         }
         Ok(None)
     }
@@ -166,14 +167,4 @@ fn json(column: &Column, value: Value) -> Result<Json, StoreError> {
             )));
         }
     })
-}
-
-/// Bytes as Postgres reads them from a text.
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]));
-    "\\x".chars().chain(digits).collect()
 }

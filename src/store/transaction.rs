@@ -8,7 +8,7 @@ use sea_orm::{
 pub(super) use super::cells::Stored;
 use super::cells::{FromCell, SqliteRow, model, model_of};
 use super::error::StoreError;
-use super::postgres::{Connections, PgTransaction};
+use super::postgres::{Connections, PgAsked, PgTransaction};
 use super::sqlite::{SqliteTransaction, SqliteWriter};
 use super::tx::Tx;
 
@@ -26,7 +26,10 @@ impl WriteAccess {
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         match self {
             Self::File(file) => file.begin().map(Transaction::File),
-            Self::Server(server) => server.begin().await.map(Transaction::Server),
+            Self::Server(server) => server
+                .begin()
+                .await
+                .map(|begun| Transaction::Server(Box::new(begun))),
         }
     }
 
@@ -46,7 +49,7 @@ impl WriteAccess {
 #[derive(Debug)]
 pub(super) enum Transaction {
     File(SqliteTransaction),
-    Server(PgTransaction),
+    Server(Box<PgTransaction>),
 }
 
 impl Transaction {
@@ -72,11 +75,38 @@ impl Transaction {
                 let rows = transaction.rows(&statement)?;
                 rows.into_iter().map(Row::File).collect()
             }
-            Self::Server(transaction) => {
-                let rows = transaction.rows(statement).await?;
-                rows.into_iter().map(Row::Server).collect()
-            }
+            Self::Server(transaction) => of_server(transaction.rows(statement).await?),
         })
+    }
+
+    /// Writes, at the latest with the next statement whose answer is awaited.
+    pub(super) async fn later(&self, statement: Statement) -> Result<(), DbErr> {
+        match self {
+            Self::File(transaction) => transaction.execute(&statement).map(|_| ()),
+            Self::Server(transaction) => {
+                transaction.later(statement).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for what [`answer`](Self::answer) gives. On Postgres all that was asked by then is asked in one message.
+    pub(super) async fn ask(&self, statement: Statement) -> Result<Asked, DbErr> {
+        Ok(match self {
+            Self::File(_) => Asked::Answered(self.rows(statement).await?),
+            Self::Server(transaction) => Asked::Server(transaction.ask(statement).await),
+        })
+    }
+
+    /// The rows that a statement answers.
+    pub(super) async fn answer(&self, asked: Asked) -> Result<Vec<Row>, DbErr> {
+        match (self, asked) {
+            (_, Asked::Answered(rows)) => Ok(rows),
+            (Self::Server(transaction), Asked::Server(asked)) => {
+                Ok(of_server(transaction.answer(asked).await?))
+            }
+            (Self::File(_), Asked::Server(_)) => Ok(Vec::new()),
+        }
     }
 
     /// Runs a statement once for each row of values. Gives the number of the row that was inserted last where a file
@@ -102,11 +132,29 @@ impl Transaction {
         }
     }
 
-    /// Commits. The error tells whether it may have been done all the same.
-    pub(super) async fn commit(self) -> Result<(), DbErr> {
+    /// Commits, and gives the rows of what was asked last. The error tells whether it may have been done all the same.
+    pub(super) async fn commit(self, last: Option<Asked>) -> Result<Vec<Row>, CommitError> {
         match self {
-            Self::File(transaction) => transaction.commit(),
-            Self::Server(transaction) => transaction.commit().await,
+            Self::File(transaction) => {
+                transaction
+                    .commit()
+                    .map_err(|error| CommitError::of(error.into()))?;
+                Ok(match last {
+                    Some(Asked::Answered(rows)) => rows,
+                    _ => Vec::new(),
+                })
+            }
+            Self::Server(transaction) => {
+                let last = last.and_then(|last| match last {
+                    Asked::Server(asked) => Some(asked),
+                    Asked::Answered(_) => None,
+                });
+                match transaction.commit(last).await {
+                    Ok(rows) => Ok(of_server(rows)),
+                    Err(failed) if failed.is_open => Err(CommitError::of(failed.error.into())),
+                    Err(failed) => Err(CommitError::Before(failed.error.into())),
+                }
+            }
         }
     }
 
@@ -117,6 +165,14 @@ impl Transaction {
             Self::Server(transaction) => transaction.roll_back().await,
         }
     }
+}
+
+/// A statement whose answer is awaited later.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A file answers at once.
+    Answered(Vec<Row>),
+    Server(PgAsked),
 }
 
 /// A row of either.
@@ -142,6 +198,10 @@ impl Row {
             Self::Server(row) => model_of(row),
         }
     }
+}
+
+fn of_server(rows: Vec<QueryResult>) -> Vec<Row> {
+    rows.into_iter().map(Row::Server).collect()
 }
 
 /// What the ORM builds, run in a transaction of the writer.

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::at_once::AtOnce;
 use super::counters::{ADD_TO_COUNTER, Counters, metric};
+use super::ends::Ends;
 use super::error::StoreError;
 use super::rows::Rows;
 use super::steps::{self, Ended};
-use super::transaction::{CommitError, Row, Transaction};
+use super::transaction::{Asked, CommitError, Row, Transaction};
 use super::{dialect, notify, record};
 use crate::domain::{
     Changes, EventSeq, Fault, Job, JobEventType, JobId, JobStatus, Progress, Timestamp, WorkerId,
@@ -43,19 +44,20 @@ pub struct Tx {
     backend: DbBackend,
     new_jobs: Vec<job::ActiveModel>,
     new_tags: Vec<job_tag::ActiveModel>,
-    new_dependencies: Vec<job_dependency::ActiveModel>,
+    pub(super) new_dependencies: Vec<job_dependency::ActiveModel>,
     new_plans: Vec<plan::ActiveModel>,
     new_chunks: Vec<log_chunk::ActiveModel>,
     new_audit: Vec<audit::ActiveModel>,
     events: Vec<NewEvent>,
     /// Jobs that came to their end, whose plans and dependents are seen to before the commit.
-    ended: Vec<Ended>,
-    /// Ends whose row is written already, or was found to be another's.
-    written_ends: BTreeMap<(JobId, u32), bool>,
+    pub(super) ended: Vec<Ended>,
+    pub(super) ends: Ends,
+    /// What gives the number of the last event.
+    last: Option<Asked>,
     /// Whether an earlier try was rolled back.
     again: bool,
     /// The step that started last, for each plan of which one did.
-    steps_started: BTreeMap<JobId, String>,
+    pub(super) steps_started: BTreeMap<JobId, String>,
     /// The latest moment that an operation of this transaction told.
     now: Timestamp,
     /// Whether it holds the lock that orders commits.
@@ -84,7 +86,8 @@ impl Tx {
             new_audit: Vec::new(),
             events: Vec::new(),
             ended: Vec::new(),
-            written_ends: BTreeMap::new(),
+            ends: Ends::default(),
+            last: None,
             again,
             steps_started: BTreeMap::new(),
             now: Timestamp::from_micros(0),
@@ -100,6 +103,20 @@ impl Tx {
     /// Writes; gives how many rows it changed.
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, StoreError> {
         Ok(self.transaction.execute(statement).await?)
+    }
+
+    /// Writes, at the latest with the next statement whose answer is awaited.
+    pub(super) async fn later(&self, statement: Statement) -> Result<(), StoreError> {
+        Ok(self.transaction.later(statement).await?)
+    }
+
+    /// Asks for what [`answer`](Self::answer) gives; on Postgres together with all that is asked by then.
+    pub(super) async fn ask(&self, statement: Statement) -> Result<Asked, StoreError> {
+        Ok(self.transaction.ask(statement).await?)
+    }
+
+    pub(super) async fn answer(&self, asked: Asked) -> Result<Vec<Row>, StoreError> {
+        Ok(self.transaction.answer(asked).await?)
     }
 
     /// Runs a statement on SQLite once for each row of values; gives the number of the row that was inserted last.
@@ -166,16 +183,6 @@ impl Tx {
         self.ended.push(ended);
     }
 
-    /// Notes that the row of a job was written as ended, or that its end came too late.
-    pub(super) fn note_written_end(&mut self, job: JobId, attempt: u32, written: bool) {
-        self.written_ends.insert((job, attempt), written);
-    }
-
-    /// Whether the row of a job was written as ended; none where that is still to be done. Told once.
-    pub(super) fn written_end(&mut self, job: &Job) -> Option<bool> {
-        self.written_ends.remove(&(job.id, job.attempt))
-    }
-
     /// Whether an earlier try of this was rolled back.
     pub(super) const fn is_again(&self) -> bool {
         self.again
@@ -212,7 +219,7 @@ impl Tx {
     pub(super) async fn order(&mut self) -> Result<(), StoreError> {
         if !self.ordered {
             if let Some(lock) = dialect::commit_order_lock(self.backend) {
-                self.execute(lock).await?;
+                self.later(lock).await?;
             }
             self.ordered = true;
         }
@@ -228,6 +235,18 @@ impl Tx {
     /// Leaves a line of the audit log to be written with all others of this transaction.
     pub(super) fn add_audit(&mut self, row: audit::ActiveModel) {
         self.new_audit.push(row);
+    }
+
+    /// How many events were left to be written.
+    pub(super) const fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Puts these events, of those that were left from `since` on, behind the ones that came after them.
+    pub(super) fn put_behind(&mut self, since: usize, events: usize) {
+        if let Some(events_since) = self.events.get_mut(since..) {
+            events_since.rotate_left(events.min(events_since.len()));
+        }
     }
 
     /// Leaves an event to be numbered and written at the end.
@@ -291,11 +310,14 @@ impl Tx {
     }
 
     /// Commits what was flushed.
-    pub(super) async fn commit(self) -> Result<Changes, CommitError> {
-        self.transaction
-            .commit()
-            .await
-            .map_err(|error| CommitError::of(error.into()))?;
+    pub(super) async fn commit(mut self) -> Result<Changes, CommitError> {
+        let last = self.transaction.commit(self.last).await?;
+        if let Some(row) = last.first() {
+            // It is committed, whatever is wrong with the answer.
+            let seq = row.get::<Option<i64>>("seq");
+            let seq = seq.map_err(|error| CommitError::During(error.into()))?;
+            self.committed.last_event = seq.map(EventSeq).max(self.committed.last_event);
+        }
         Ok(self.committed)
     }
 
@@ -310,20 +332,16 @@ impl Tx {
     /// Writes what was gathered: the last before the commit.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         self.committed.workers |= !self.worker_tasks.is_empty();
-        // What is waited for can be asked with the rest, unless it is asked of rows that the rest brings.
-        let alone = self.backend == DbBackend::Postgres
-            && self.steps_started.is_empty()
-            && self.new_dependencies.is_empty()
-            && self.ended.iter().all(Ended::is_no_step);
-        if !alone {
+        if self.has_company().await? {
             self.settle().await?;
         }
-        let awaited = self.flush_rest().await?;
-        if awaited {
-            self.settle().await?;
-            self.flush_rest().await?;
+        if self.backend == DbBackend::Postgres {
+            self.flush_at_once().await
+        } else {
+            let last = self.flush_by_table().await?;
+            self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
+            Ok(())
         }
-        Ok(())
     }
 
     /// Sees to all that waits for what ended, under the lock that orders commits.
@@ -338,22 +356,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes what is left. Tells whether anything waits for what ended and was not seen to.
-    async fn flush_rest(&mut self) -> Result<bool, StoreError> {
-        let (last, awaited) = if self.backend == DbBackend::Postgres {
-            self.flush_at_once().await?
-        } else {
-            (self.flush_by_table().await?, false)
-        };
-        self.committed.last_event = last.map(EventSeq).max(self.committed.last_event);
-        Ok(awaited)
-    }
-
-    /// Writes all that is left by one statement, but for what is much. Gives the number of the last event, and whether
-    /// anything waits for what ended.
-    async fn flush_at_once(&mut self) -> Result<(Option<i64>, bool), StoreError> {
+    /// Writes all that is left by one statement, but for what is much. It goes with the commit.
+    async fn flush_at_once(&mut self) -> Result<(), StoreError> {
         let mut at_once = AtOnce::default();
-        at_once.ask_who_waits_for(self.ended.iter().map(Ended::uuid));
         let mut left = Vec::new();
         left.extend(gathered("jobs", &mut self.new_jobs, "")?);
         left.extend(gathered("tags", &mut self.new_tags, "")?);
@@ -388,13 +393,10 @@ impl Tx {
         if !events.is_empty() {
             at_once.tell(events)?;
         }
-        let Some(statement) = at_once.statement(notify::hint(self.node, &self.committed)) else {
-            return Ok((None, false));
-        };
-        match self.row(statement).await? {
-            Some(row) => Ok((row.get("seq")?, row.get("awaited")?)),
-            None => Ok((None, false)),
+        if let Some(statement) = at_once.statement(notify::hint(self.node, &self.committed)) {
+            self.last = Some(self.ask(statement).await?);
         }
+        Ok(())
     }
 
     /// Writes all that is left, a statement for each row. Gives the number of the last event.

@@ -56,7 +56,7 @@ impl JoinPool {
     async fn join(&self, tx: &mut Tx) -> Result<Vec<PoolMember>, StoreError> {
         // Two nodes that start together must not choose the same names or take over the same rows.
         if let Some(lock) = dialect::commit_order_lock(tx.backend()) {
-            tx.execute(lock).await?;
+            tx.later(lock).await?;
         }
         let rows = worker::Entity::find()
             .filter(worker::Column::Internal.eq(true))

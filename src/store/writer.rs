@@ -392,9 +392,20 @@ async fn apply(
             let ends: Vec<&EndJob> = newly.iter().filter_map(|queued| queued.end()).collect();
             end_at_once(tx, &ends).await?;
         }
-        for queued in newly {
+        // Those whose rows are asked for come last: the answer is there once another one is, as that of a claim.
+        let (ending, others) = newly
+            .iter_mut()
+            .partition::<Vec<_>, _>(|queued| queued.end().is_some_and(|end| tx.is_ending(&end.job)));
+        let told = tx.events();
+        for queued in others {
             queued.apply(tx).await?;
         }
+        let by_others = tx.events() - told;
+        for queued in ending {
+            queued.apply(tx).await?;
+        }
+        // Their events come first all the same: a worker's job has ended before its next one starts.
+        tx.put_behind(told, by_others);
         (applied, rounds) = (group.len(), rounds + 1);
         // Other nodes wait for the lock that orders commits, and whoever holds it should not wait for rows of theirs.
         if rounds < ROUNDS

@@ -12,16 +12,16 @@ use super::*;
 const PID: &str = "SELECT pg_backend_pid() AS pid";
 
 /// Longer than anything here takes on a machine that has much else to do.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
-struct Server {
-    connections: Connections,
+pub(super) struct Server {
+    pub(super) connections: Connections,
     name: String,
 }
 
 impl Server {
     /// So many connections at most, and as long for each statement.
-    fn new(connections: u32, bound: Duration) -> Self {
+    pub(super) fn new(connections: u32, bound: Duration) -> Self {
         let url = std::env::var("RUNQL_TEST_POSTGRES_URL");
         let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
         let name = format!("kept-{}", Uuid::now_v7());
@@ -34,12 +34,12 @@ impl Server {
         }
     }
 
-    async fn pid(&self) -> Result<i32, DbErr> {
+    pub(super) async fn pid(&self) -> Result<i32, DbErr> {
         self.connections.rows(of(PID)).await.map(|rows| pid(&rows))
     }
 
     /// How many sessions there are that satisfy this, as somebody else sees it.
-    async fn sessions(&self, condition: &str) -> i64 {
+    pub(super) async fn sessions(&self, condition: &str) -> i64 {
         let other = Self::new(1, SOON);
         let sql = format!(
             "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE application_name = '{}' AND {condition}",
@@ -50,7 +50,7 @@ impl Server {
         counted[0].try_get("", "n").unwrap()
     }
 
-    async fn until_sessions(&self, condition: &str, count: i64) {
+    pub(super) async fn until_sessions(&self, condition: &str, count: i64) {
         let wait = async {
             while self.sessions(condition).await != count {
                 tokio::task::yield_now().await;
@@ -60,7 +60,7 @@ impl Server {
     }
 }
 
-fn of(sql: &str) -> Statement {
+pub(super) fn of(sql: &str) -> Statement {
     Statement::from_string(DbBackend::Postgres, sql)
 }
 
@@ -80,7 +80,7 @@ async fn one_connection_serves_one_after_the_other() {
         assert_eq!(server.pid().await.unwrap(), first);
         let transaction = server.connections.begin().await.unwrap();
         assert_eq!(pid_in(&transaction).await, first);
-        transaction.commit().await.unwrap();
+        transaction.commit(None).await.unwrap();
     }
     server.connections.close().await;
 }
@@ -197,7 +197,7 @@ async fn who_waits_for_the_pool_gets_what_comes_free() {
             while server.connections.0.lock().waiting == 0 {
                 tokio::task::yield_now().await;
             }
-            held.commit().await.unwrap();
+            held.commit(None).await.unwrap();
         };
         let (answered, ()) = timeout(SOON, async { tokio::join!(asked, let_go) })
             .await
@@ -216,7 +216,7 @@ async fn some_are_left_to_the_pool_and_none_once_it_is_closed() {
         held.push(server.connections.begin().await.unwrap());
     }
     for transaction in held {
-        transaction.commit().await.unwrap();
+        transaction.commit(None).await.unwrap();
     }
     assert_eq!(server.connections.0.lock().idle.len(), 2);
     let last = server.connections.begin().await.unwrap();
@@ -225,7 +225,7 @@ async fn some_are_left_to_the_pool_and_none_once_it_is_closed() {
         while !server.connections.0.pool.is_closed() {
             tokio::task::yield_now().await;
         }
-        last.commit().await.unwrap();
+        last.commit(None).await.unwrap();
     };
     timeout(SOON, async { tokio::join!(closing, ending) })
         .await
@@ -242,8 +242,8 @@ async fn what_is_old_or_unused_goes_back_to_the_pool() {
         server.connections.begin().await.unwrap(),
         server.connections.begin().await.unwrap(),
     );
-    one.commit().await.unwrap();
-    other.commit().await.unwrap();
+    one.commit(None).await.unwrap();
+    other.commit(None).await.unwrap();
     let idle = || server.connections.0.lock().idle.len();
     assert_eq!(idle(), 2);
     server.connections.0.lock().idle[0].since -= UNUSED;

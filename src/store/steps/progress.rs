@@ -50,7 +50,7 @@ pub(super) async fn advance(
             plan.id.uuid().into(),
         ],
     );
-    tx.execute(statement).await?;
+    tx.later(statement).await?;
     tx.add_event(NewEvent {
         job: plan.id,
         kind: JobEventType::Progressed,
@@ -111,7 +111,7 @@ pub(super) async fn end(tx: &mut Tx, plan: &Job, fault: Option<Fault>) -> Result
             plan.id.uuid().into(),
         ],
     );
-    tx.execute(statement).await?;
+    tx.later(statement).await?;
     tx.count_move(&plan.name, Some(step.from), Some(step.to));
     let started = plan.started_at.unwrap_or(now);
     let (took, waited) = (now.since(started), started.since(plan.run_at));

@@ -33,7 +33,7 @@ pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), Sto
         "UPDATE plan SET free_slots = ? WHERE job_id = ?",
         [(free - used).into(), plan.uuid().into()],
     );
-    tx.execute(statement).await?;
+    tx.later(statement).await?;
     let mut admitted = Vec::with_capacity(next.len());
     for row in next {
         admitted.push(record::job(row.model::<job::Model>()?)?);
@@ -43,7 +43,7 @@ pub(super) async fn admit(tx: &mut Tx, plan: JobId, left: i32) -> Result<(), Sto
             "UPDATE job SET gated = FALSE WHERE id {}",
             dialect::among_ids(tx.backend())
         );
-        tx.execute(tx.statement(&sql, [id_list(&admitted)])).await?;
+        tx.later(tx.statement(&sql, [id_list(&admitted)])).await?;
     }
     make_ready(tx, admitted).await
 }
@@ -69,7 +69,7 @@ pub(super) fn make_ready(tx: &mut Tx, jobs: Vec<Job>) -> BoxFuture<'_, Result<()
             );
             let at = SqlValue::from(now.micros());
             let values = [at.clone(), at.clone(), at.clone(), at, id_list(&jobs)];
-            tx.execute(tx.statement(&sql, values)).await?;
+            tx.later(tx.statement(&sql, values)).await?;
             tx.committed.queued = true;
         }
         for plan in plans {
@@ -115,7 +115,7 @@ pub(in crate::store) async fn start(tx: &mut Tx, plan: &Job, now: Timestamp) -> 
     );
     let at = SqlValue::from(now.micros());
     let values = [at.clone(), at.clone(), at.clone(), at, plan.id.uuid().into()];
-    tx.execute(tx.statement(&sql, values)).await?;
+    tx.later(tx.statement(&sql, values)).await?;
     let sql = format!(
         "UPDATE job SET gated = FALSE WHERE parent_id = ? AND status = 'PENDING' AND kind IN {HAVE_STEPS} RETURNING *"
     );

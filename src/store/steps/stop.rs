@@ -168,7 +168,7 @@ pub(in crate::store) async fn time_out(tx: &mut Tx, plan: &Job) -> Result<(), St
             plan.id.uuid().into(),
         ],
     );
-    tx.execute(statement).await?;
+    tx.later(statement).await?;
     let fault = Fault::new(FaultCode::Cancelled, format!("its plan {}", fault.message));
     stop_steps(tx, plan.id, &fault, &Stop::default()).await
 }

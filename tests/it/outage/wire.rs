@@ -213,26 +213,43 @@ async fn a_lost_node_holds_up_nobody(db: TestDb) {
     let wire = Forwarder::cut_off(&db).await;
     wire.mend();
     let near = Setup::new(&db).start().await;
-    // Its only worker is stopped, so that its first commit with an event is the one that is asked for here.
     let far = Setup::new(&db)
         .through(wire.url())
         .flag("--auto-start-workers", false)
         .start()
         .await;
-    // The number of the lock, which is sent each time; the statement is only once.
-    wire.lose_after("\0\0\0runql");
-    let asked = send(&far, "lost".to_owned());
-    let (asked, ()) = tokio::join!(asked, async {
+    let step = json!({ "key": "a", "run": { "command": { "shell": { "command": "sleep 600" } } } });
+    let plan = near
+        .run(json!({ "command": { "plan": { "strategy": { "serial": {} }, "steps": [step] } } }))
+        .await;
+    near.job_in(&plan, &["RUNNING"]).await;
+    // The number of the lock: whoever cancels a plan takes it before it looks at the plan.
+    wire.lose_after("491596444012");
+    let lost = async |wire: &Forwarder| {
         until(
-            "the lock is taken",
+            "the wire is lost",
             async || if wire.sprung() { Ok(()) } else { Err(()) },
         )
         .await;
         runs(&near, true, 1).await;
-    });
-    assert!(matches!(asked, Sent::Refused(_, false)), "{asked:?}");
+    };
+    let cancel = "mutation($id: ID!) { cancel(input: { id: $id }) { job { status } errors { message } } }";
+    let cancelled = far.answer(cancel, json!({ "id": plan }));
+    let (cancelled, ()) = tokio::join!(cancelled, lost(&wire));
+    assert_eq!(
+        cancelled["errors"][0]["extensions"]["code"], "UNAVAILABLE",
+        "{cancelled:#}"
+    );
     wire.mend();
     far.ready().await;
+    // What is sent together with the commit is done before the answer is lost, and holds up nobody either.
+    wire.lose_after("COMMIT");
+    let (asked, ()) = tokio::join!(send(&far, "lost".to_owned()), lost(&wire));
+    assert!(matches!(asked, Sent::Refused(_, true)), "{asked:?}");
+    wire.mend();
+    far.ready().await;
+    assert_eq!(near.job(&plan).await["status"], "RUNNING");
+    near.data(cancel, json!({ "id": plan })).await;
     near.completed(shell("echo back")).await;
     far.stop().await;
     near.stop().await;
