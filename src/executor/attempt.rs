@@ -6,8 +6,9 @@
 //!                  └── fault ────────┴──────────▶ EndJob ◀──────┘
 //! ```
 //!
-//! The worker goes back as soon as the process and all its descendants are gone, and its output is read: the next job
-//! starts while this one's end is still being written.
+//! The worker goes back once the process and all its descendants are gone, its output is read, and its end is handed to
+//! the store: the claim of its next job goes by the same commit. Where something is to be done before that, it goes back
+//! earlier: the next job starts while this one's end is still being written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,13 +92,11 @@ impl Entered {
     }
 }
 
+/// The way back to those that are free.
+type Idle = mpsc::UnboundedSender<WorkerSlot>;
+
 /// Runs an attempt to its end. The worker comes back over `idle` before the end is stored.
-pub(super) async fn run(
-    context: Arc<Context>,
-    entered: Entered,
-    worker: WorkerSlot,
-    idle: mpsc::UnboundedSender<WorkerSlot>,
-) {
+pub(super) async fn run(context: Arc<Context>, entered: Entered, worker: WorkerSlot, idle: Idle) {
     let Entered {
         job,
         mut place,
@@ -115,55 +114,70 @@ pub(super) async fn run(
     let started = format!("attempt {} started on {}", job.attempt, worker.member.name);
     log.system(LogLevel::Info, &started, job.started_at.unwrap_or_else(now));
 
-    let done = process(&context, &job, worker, &idle, controls, &mut log).await;
-    match done {
-        Done::NotStarted => release(&context, &job, &abandon, &mut place).await,
-        Done::Ended(end) => {
-            let end = if end.status == JobStatus::Cancelled {
-                with_reason(end, &place)
-            } else {
-                end
-            };
-            let (level, line) = end.last_line();
-            let at = now();
-            log.system(level, &line, at);
-            let log = log.finish().await;
-            failpoint!("attempt.read");
-            finish(&context, &job, end, log, at, &abandon, &mut place).await;
-        }
-    }
+    let Done { end, worker } = process(&context, &job, worker, &idle, controls, &mut log).await;
+    let Some(end) = end else {
+        give_back(&idle, worker);
+        return release(&context, &job, &abandon, &mut place).await;
+    };
+    let end = if end.status == JobStatus::Cancelled {
+        with_reason(end, &place)
+    } else {
+        end
+    };
+    let (level, line) = end.last_line();
+    let at = now();
+    log.system(level, &line, at);
+    // The worker need not wait for what is written before the end.
+    let (now_free, free) = if log.has_progress() {
+        (worker, None)
+    } else {
+        (None, worker)
+    };
+    give_back(&idle, now_free);
+    let log = log.finish().await;
+    failpoint!("attempt.read");
+    let end = EndJob {
+        job,
+        end,
+        log,
+        now: at,
+        jitter: chance(),
+    };
+    finish(&context, &end, &abandon, &mut place, || give_back(&idle, free)).await;
 }
 
 /// Ends an attempt whose task panicked. Its slot went down with it, and with the slot every process of the job.
 pub(super) async fn end_panicked(context: Arc<Context>, job: Arc<Job>) {
     let mut entered = Entered::new(&context, Arc::clone(&job), None);
-    let end = failed(Fault::new(
-        FaultCode::Internal,
-        "the server failed while it ran the job",
-    ));
+    let fault = Fault::new(FaultCode::Internal, "the server failed while it ran the job");
+    let end = end_now(&job, failed(fault));
     let Entered { place, abandon, .. } = &mut entered;
-    finish(&context, &job, end, Vec::new(), now(), abandon, place).await;
+    finish(&context, &end, abandon, place, || ()).await;
 }
 
 /// What came of the process.
-enum Done {
-    /// The server went down before there was one.
-    NotStarted,
-    Ended(AttemptEnd),
+struct Done {
+    /// None where the server went down before there was one.
+    end: Option<AttemptEnd>,
+    /// The worker, where it did not go back yet.
+    worker: Option<WorkerSlot>,
+}
+
+fn give_back(idle: &Idle, worker: Option<WorkerSlot>) {
+    if let Some(worker) = worker {
+        // The dispatcher is gone only when nothing is to be run any more.
+        let _ = idle.send(worker);
+    }
 }
 
 async fn process(
     context: &Arc<Context>,
     job: &Arc<Job>,
     mut worker: WorkerSlot,
-    idle: &mpsc::UnboundedSender<WorkerSlot>,
+    idle: &Idle,
     controls: Controls,
     log: &mut LogWriter,
 ) -> Done {
-    let give_back = |worker| {
-        // The dispatcher is gone only when nothing is to be run any more.
-        let _ = idle.send(worker);
-    };
     let spare = worker.spare.take();
     let Prepared {
         spec,
@@ -172,8 +186,7 @@ async fn process(
     } = match briefly(|| prepare(context, job, spare)).await {
         Ok(prepared) => prepared,
         Err(fault) => {
-            give_back(worker);
-            return Done::Ended(failed(fault));
+            return not_run(fault, worker);
         }
     };
     log.hide(&secrets);
@@ -181,10 +194,10 @@ async fn process(
         Ok(slot) => slot,
         Err(error) => {
             tracing::error!(worker = %worker.member.name, error = %chain(&error), "no spawner could be started");
-            give_back(worker);
             workspace.remove();
             let message = format!("the server could not start a process: {error}");
-            return Done::Ended(failed(Fault::new(FaultCode::SpawnFailed, message)));
+            let fault = Fault::new(FaultCode::SpawnFailed, message);
+            return not_run(fault, worker);
         }
     };
     failpoint!("attempt.prepared");
@@ -207,9 +220,9 @@ async fn process(
     } else {
         None
     };
-    let handed_on = worker.spare.is_some();
-    give_back(worker);
-    if !handed_on {
+    let mut worker = Some(worker);
+    if worker.as_ref().is_none_or(|worker| worker.spare.is_none()) {
+        give_back(idle, worker.take());
         // However much is to be removed, the worker's next job need not wait for that.
         let removed = tokio::task::spawn_blocking(move || workspace.remove());
         if let Err(error) = removed.await {
@@ -225,7 +238,7 @@ async fn process(
         }
     }
     let Some(mut end) = ending else {
-        return Done::NotStarted;
+        return Done { end: None, worker };
     };
     match output {
         Ok(output) => end.output = output.map(|output| log.masks().mask_json(output)),
@@ -234,7 +247,18 @@ async fn process(
     if let Some(fault) = &mut end.fault {
         fault.message = log.masks().mask_text(&fault.message);
     }
-    Done::Ended(end)
+    Done {
+        end: Some(end),
+        worker,
+    }
+}
+
+/// Of an attempt that came to no process.
+fn not_run(fault: Fault, worker: WorkerSlot) -> Done {
+    Done {
+        end: Some(failed(fault)),
+        worker: Some(worker),
+    }
 }
 
 fn failed(fault: Fault) -> AttemptEnd {
@@ -269,25 +293,40 @@ async fn earlier_log_bytes(context: &Context, job: &Job) -> u64 {
     bytes
 }
 
-/// Stores the end, however long the store is away: only a lost lease makes it pointless.
+/// An end now, with no more of a log.
+fn end_now(job: &Arc<Job>, end: AttemptEnd) -> EndJob {
+    EndJob {
+        job: Arc::clone(job),
+        end,
+        log: Vec::new(),
+        now: now(),
+        jitter: chance(),
+    }
+}
+
+/// Stores the end, however long the store is away: only a lost lease makes it pointless. Calls `handed_over` as soon as the
+/// store has it to write.
 async fn finish(
     context: &Context,
-    job: &Arc<Job>,
-    end: AttemptEnd,
-    log: Vec<crate::store::LogChunk>,
-    at: crate::domain::Timestamp,
+    end: &EndJob,
     abandon: &CancellationToken,
     place: &mut Place,
+    handed_over: impl FnOnce(),
 ) {
-    let ran = job.started_at.map(|started| at.since(started));
+    let job = &end.job;
+    let ran = job.started_at.map(|started| end.now.since(started));
+    let writer = context.store.writer();
+    let mut first = Some(writer.hand_over(end.clone()).await);
+    handed_over();
     let write = || {
-        context.store.writer().write(EndJob {
-            job: Arc::clone(job),
-            end: end.clone(),
-            log: log.clone(),
-            now: at,
-            jitter: chance(),
-        })
+        let first = first.take();
+        async {
+            let answer = match first {
+                Some(answer) => answer,
+                None => writer.hand_over(end.clone()).await,
+            };
+            answer?.durable().await
+        }
     };
     let Some(result) = persist(job, abandon, write).await else {
         return;
@@ -325,12 +364,12 @@ async fn release(context: &Context, job: &Arc<Job>, abandon: &CancellationToken,
             status: JobStatus::Cancelled,
             ..failed(fault)
         };
-        finish(context, job, end, Vec::new(), now(), abandon, place).await;
+        finish(context, &end_now(job, end), abandon, place, || ()).await;
     }
 }
 
 /// Writes until it is written. None where that has lost its sense.
-async fn persist<T, F>(job: &Job, abandon: &CancellationToken, write: impl Fn() -> F) -> Option<T>
+async fn persist<T, F>(job: &Job, abandon: &CancellationToken, mut write: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

@@ -5,13 +5,17 @@
 //!   scale, start, stop ──────▶ the pool changes ─▶ PoolState (a level that others read)
 //! ```
 //!
-//! A worker is busy from the claim until its process is gone; nothing is claimed that nobody is free for.
+//! A worker is busy from the claim until its process is gone; nothing is claimed that nobody is free for. Several claims
+//! can be under way, each for workers of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +34,18 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The pause after a claim that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A claim that was answered.
+struct Claim {
+    /// Whom it was made for.
+    workers: FreeWorkers,
+    /// None where it failed.
+    jobs: Option<Vec<Job>>,
+    asked: Instant,
+    /// Until when the processes may run by the lease of the claim, where leases are lost.
+    held_until: Option<Instant>,
+    under_way: OwnedRwLockReadGuard<()>,
+}
+
 /// The owner of the pool.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
@@ -38,7 +54,13 @@ pub(super) struct Dispatcher {
     attempts: JoinSet<()>,
     /// What each task runs, for the case that it panics.
     tasks: HashMap<Id, (PoolMember, Arc<Job>)>,
+    /// Workers that are free, and that no claim is made for.
     idle: Vec<WorkerSlot>,
+    /// Those that a claim is made for.
+    asking: Vec<WorkerSlot>,
+    claims: FuturesUnordered<BoxFuture<'static, Claim>>,
+    /// Whom the latest claim is made for.
+    latest: FreeWorkers,
     give_back: mpsc::UnboundedSender<WorkerSlot>,
     given_back: mpsc::UnboundedReceiver<WorkerSlot>,
     members: Vec<PoolMember>,
@@ -57,6 +79,9 @@ impl Dispatcher {
             attempts: JoinSet::new(),
             tasks: HashMap::new(),
             idle: Vec::new(),
+            asking: Vec::new(),
+            claims: FuturesUnordered::new(),
+            latest: FreeWorkers::nobody(),
             give_back,
             given_back,
             members: Vec::new(),
@@ -80,13 +105,12 @@ impl Dispatcher {
                 // Seen before the look, so a hint that comes during it leads to another one.
                 queued.borrow_and_update();
                 coming.borrow_and_update();
-                look = self.claim().await;
-                if look {
-                    continue;
-                }
+                look = false;
+                self.claim();
             }
             tokio::select! {
                 () = stop.cancelled() => break,
+                Some(claim) = self.claims.next() => look |= self.claimed(claim).await,
                 Some(worker) = self.given_back.recv() => {
                     self.take_back(worker).await;
                     look = true;
@@ -101,72 +125,91 @@ impl Dispatcher {
                 () = tokio::time::sleep(LOOK) => look = true,
             }
         }
+        self.settle().await;
         self.shut_down().await;
     }
 
-    /// Claims for every free worker. Tells whether there may be more for those that are still free.
-    async fn claim(&mut self) -> bool {
-        // Taken before the lease, so that it is over before that.
-        let asked = Instant::now();
-        let held_until = self.context.held_until(asked);
-        let now = now();
-        let workers: FreeWorkers = self.idle.iter().map(|worker| worker.member.id).collect();
-        let context = Arc::clone(&self.context);
-        // Held until all that was claimed is on the list: the keeper takes what is not for lost.
-        let _claiming = context.claiming.lock().await;
-        let lease_until = now.after(self.context.options.lease);
-        let claim = context.store.writer().write(ClaimJobs {
-            workers: workers.clone(),
-            lease_until,
-            now,
-        });
-        tokio::pin!(claim);
-        let mut leaving = Vec::new();
-        let claimed = loop {
-            tokio::select! {
-                claimed = &mut claim => break claimed,
-                Some(worker) = self.given_back.recv() => {
-                    if self.stays(&worker) {
-                        workers.join(worker.member.id);
-                        self.idle.push(worker);
-                    } else {
-                        leaving.push(worker);
-                    }
-                }
-            }
-        };
-        for worker in leaving {
-            // To be signed off and closed after this, not while jobs wait for their start.
-            let _ = self.give_back.send(worker);
+    /// Claims for every free worker: by the latest claim, where that waits for its turn, else by another one. A worker
+    /// whose job has just ended so gets its next one by the commit that ends it, whatever other claims are under way.
+    fn claim(&mut self) {
+        let free = std::mem::take(&mut self.idle).into_iter();
+        let (joined, free): (Vec<_>, Vec<_>) = free.partition(|worker| self.latest.join(worker.member.id));
+        self.asking.extend(joined);
+        if free.is_empty() {
+            return;
         }
-        let claimed = match claimed {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "no job could be claimed");
+        let workers: FreeWorkers = free.iter().map(|worker| worker.member.id).collect();
+        self.asking.extend(free);
+        self.latest = workers.clone();
+        let context = Arc::clone(&self.context);
+        let claim = async move {
+            // Held until all that was claimed is on the list: the keeper takes what is not for lost.
+            let under_way = Arc::clone(&context.claiming).read_owned().await;
+            // Taken before the lease, so that it is over before that.
+            let asked = Instant::now();
+            let held_until = context.held_until(asked);
+            let now = now();
+            let claim = ClaimJobs {
+                workers: workers.clone(),
+                lease_until: now.after(context.options.lease),
+                now,
+            };
+            let jobs = context.store.writer().write(claim).await;
+            if let Err(error) = &jobs {
+                tracing::warn!(error = %chain(error), "no job could be claimed");
                 tokio::time::sleep(PAUSE).await;
-                return false;
+            }
+            Claim {
+                workers,
+                jobs: jobs.ok(),
+                asked,
+                held_until,
+                under_way,
             }
         };
-        if !claimed.is_empty() {
+        self.claims.push(Box::pin(claim));
+    }
+
+    /// Starts what was claimed. Tells whether there may be more.
+    async fn claimed(&mut self, claim: Claim) -> bool {
+        let Claim {
+            workers,
+            jobs,
+            asked,
+            held_until,
+            under_way: _under_way,
+        } = claim;
+        let workers = workers.close();
+        let jobs = jobs.unwrap_or_default();
+        if !jobs.is_empty() {
             failpoint!("claim.answered");
         }
-        // Those that came too late for this claim want another one.
-        let more = claimed.len() == workers.asked_for() || self.idle.len() > workers.asked_for();
+        let more = jobs.len() == workers.len();
         if asked.elapsed() >= self.context.options.lease / 2 {
             // The lease began when the claim was made, and another node may take the jobs before it is renewed.
-            self.give_back_late(claimed).await;
-            return more;
+            self.give_back_late(jobs).await;
+        } else {
+            self.start(jobs, held_until);
         }
-        for job in claimed {
+        let (back, asking) = std::mem::take(&mut self.asking)
+            .into_iter()
+            .partition(|worker| workers.contains(&worker.member.id));
+        self.asking = asking;
+        self.idle.extend::<Vec<_>>(back);
+        more
+    }
+
+    fn start(&mut self, jobs: Vec<Job>, held_until: Option<Instant>) {
+        for job in jobs {
             let Some(place) = self
-                .idle
+                .asking
                 .iter()
                 .position(|worker| Some(worker.member.id) == job.worker)
             else {
                 tracing::error!(job.id = %job.id, "claimed for a worker that is not free");
                 continue;
             };
-            let worker = self.idle.swap_remove(place);
+            let worker = self.asking.swap_remove(place);
             let (member, job) = (worker.member.clone(), Arc::new(job));
             let attempt = run(
                 Arc::clone(&self.context),
@@ -177,11 +220,17 @@ impl Dispatcher {
             let task = self.attempts.spawn(attempt).id();
             self.tasks.insert(task, (member, job));
         }
-        more
+    }
+
+    /// Waits for the claims that are under way: who changes the pool must know which workers are free.
+    async fn settle(&mut self) {
+        while let Some(claim) = self.claims.next().await {
+            self.claimed(claim).await;
+        }
     }
 
     /// Gives jobs back whose claim was answered so late that this node may not start them.
-    async fn give_back_late(&self, claimed: Vec<Job>) {
+    async fn give_back_late(&mut self, claimed: Vec<Job>) {
         for job in claimed {
             tracing::warn!(job.id = %job.id, "claimed too slowly to be started; it goes back to the queue");
             let id = job.id;
@@ -196,11 +245,6 @@ impl Dispatcher {
         }
     }
 
-    /// Whether a worker that comes back is to be free again.
-    fn stays(&self, worker: &WorkerSlot) -> bool {
-        self.members.contains(&worker.member) && self.members.len() <= self.size
-    }
-
     async fn take_back(&mut self, worker: WorkerSlot) {
         if !self.members.contains(&worker.member) {
             // Another node took its row over; its place here is taken by a new one.
@@ -210,6 +254,7 @@ impl Dispatcher {
             return;
         }
         if self.members.len() > self.size {
+            self.settle().await;
             return self.dismiss(vec![worker]).await;
         }
         self.idle.push(worker);
@@ -228,7 +273,11 @@ impl Dispatcher {
         };
         // Its slot went down with the task, and with the slot every process of the job.
         tracing::error!(job.id = %job.id, error = %chain(&error), "an attempt panicked");
-        let back = self.idle.iter().any(|worker| worker.member == member)
+        let back = self
+            .idle
+            .iter()
+            .chain(&self.asking)
+            .any(|worker| worker.member == member)
             || self.tasks.values().any(|(other, _)| *other == member);
         self.attempts.spawn(end_panicked(Arc::clone(&self.context), job));
         if !back {
@@ -237,6 +286,7 @@ impl Dispatcher {
     }
 
     async fn obey(&mut self, command: PoolCommand) {
+        self.settle().await;
         let previous = self.size;
         let (done, reply): (Result<(), PoolError>, oneshot::Sender<_>) = match command {
             PoolCommand::Scale { size, reply } if size > MOST_WORKERS => {
@@ -265,7 +315,7 @@ impl Dispatcher {
         let _ = reply.send(done.map(|()| PoolChange { previous, state }));
     }
 
-    async fn cancel_all(&self) {
+    async fn cancel_all(&mut self) {
         for (job, _) in self.context.running.list() {
             let cancel = crate::store::CancelJob {
                 id: job,

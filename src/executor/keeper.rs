@@ -131,7 +131,7 @@ async fn settle(context: &Context, mine: &[(JobId, u32)], held: &[Held]) {
 async fn put_right(context: &Context, held: &HashSet<(JobId, u32)>) {
     // While a claim is under way, what it took is held and not on the list yet. The next heartbeat looks again.
     let patience = context.options.lease / RETRIES;
-    let Ok(_nothing_is_claimed) = tokio::time::timeout(patience, context.claiming.lock()).await else {
+    let Ok(_nothing_is_claimed) = tokio::time::timeout(patience, context.claiming.write()).await else {
         return;
     };
     let unsettled = context.running.unsettled(held);

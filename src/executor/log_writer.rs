@@ -234,6 +234,11 @@ impl LogWriter {
         drain(self, output).await;
     }
 
+    /// Whether progress is left that [`finish`](Self::finish) has to write by itself.
+    pub(super) const fn has_progress(&self) -> bool {
+        self.progress.is_some()
+    }
+
     /// What is left to be written with the attempt's end.
     pub(super) async fn finish(mut self) -> Vec<LogChunk> {
         self.record_progress().await;

@@ -51,7 +51,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{RwLock, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use acting::Acting;
@@ -97,8 +97,8 @@ struct Context {
     pipelines: Arc<pipeline::Catalog>,
     programs: Programs,
     running: Running,
-    /// Held while jobs are claimed that are not on the list of the running ones yet.
-    claiming: Mutex<()>,
+    /// Read while jobs are claimed that are not on the list of the running ones yet.
+    claiming: Arc<RwLock<()>>,
     feed: Feed,
     tokens: Tokens,
     pool: watch::Sender<PoolState>,
@@ -203,7 +203,7 @@ impl Executor {
             pipelines: Arc::new(pipeline::Catalog::new(options.pipelines_dir.clone())),
             pool: watch::Sender::new(PoolState::default()),
             running: Running::default(),
-            claiming: Mutex::new(()),
+            claiming: Arc::default(),
             feed: Feed::default(),
             waiting: Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)),
             closing: CancellationToken::new(),

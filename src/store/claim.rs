@@ -24,33 +24,41 @@ pub struct ClaimJobs {
     pub now: Timestamp,
 }
 
-/// Workers that are free. More can join while the claim waits for its turn: on a busy server that is as long as a claim
-/// takes, and they would wait as long again for the next one.
+/// Workers that are free. More can join while the claim waits for its turn: one claim then takes jobs for all of them.
 #[derive(Debug, Clone, Default)]
 pub struct FreeWorkers(Arc<Mutex<Free>>);
 
 #[derive(Debug, Default)]
 struct Free {
     workers: Vec<WorkerId>,
-    asked_for: usize,
+    is_closed: bool,
 }
 
 impl FreeWorkers {
-    /// One more is free.
-    pub fn join(&self, worker: WorkerId) {
-        self.lock().workers.push(worker);
-    }
-
-    /// For how many of them, the first that came, the latest claim was made.
+    /// Nobody, for a claim that has had its turn.
     #[must_use]
-    pub fn asked_for(&self) -> usize {
-        self.lock().asked_for
+    pub fn nobody() -> Self {
+        Self(Arc::new(Mutex::new(Free {
+            workers: Vec::new(),
+            is_closed: true,
+        })))
     }
 
-    /// Those that are there by now, whom a claim is made for.
-    fn ask(&self) -> Vec<WorkerId> {
+    /// One more is free. Tells whether the claim is made for it, too: it may have had its turn.
+    #[must_use]
+    pub fn join(&self, worker: WorkerId) -> bool {
         let mut free = self.lock();
-        free.asked_for = free.workers.len();
+        if !free.is_closed {
+            free.workers.push(worker);
+        }
+        !free.is_closed
+    }
+
+    /// Those whom the claim is made for; nobody joins them from here on.
+    #[must_use]
+    pub fn close(&self) -> Vec<WorkerId> {
+        let mut free = self.lock();
+        free.is_closed = true;
         free.workers.clone()
     }
 
@@ -64,7 +72,7 @@ impl FromIterator<WorkerId> for FreeWorkers {
         let workers = workers.into_iter().collect();
         Self(Arc::new(Mutex::new(Free {
             workers,
-            asked_for: 0,
+            is_closed: false,
         })))
     }
 }
@@ -85,7 +93,8 @@ impl Operation for ClaimJobs {
 impl ClaimJobs {
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<Job>, StoreError> {
         tx.flush_jobs().await?;
-        let (mine, mut values) = worker::mine(tx, &self.workers.ask());
+        let workers = self.workers.close();
+        let (mine, mut values) = worker::mine(tx, &workers);
         let sql = claim_sql(
             tx.backend(),
             &format!("mine AS MATERIALIZED ({mine}),"),
