@@ -107,7 +107,11 @@ impl ClaimJobs {
         let now = SqlValue::from(self.now.micros());
         values.extend([now.clone(), now, self.lease_until.micros().into()]);
         let statement = tx.statement(&sql, values);
-        claimed(tx, statement, self.now).await
+        let jobs = claimed(tx, statement, self.now).await?;
+        // With workers to spare it has taken all that there were, those of this transaction among them: nobody need look
+        // for these.
+        tx.left_to_pools &= jobs.len() >= workers.len();
+        Ok(jobs)
     }
 }
 

@@ -122,8 +122,11 @@ impl InsertJobs {
             }));
         }
         for (new, job, row, tags) in fresh {
-            tx.committed.queued |=
-                job.wait == Some(WaitReason::Queued) || job.wait == Some(WaitReason::Scheduled);
+            match (job.wait, &job.route) {
+                (Some(WaitReason::Queued), None) => tx.left_to_pools = true,
+                (Some(WaitReason::Queued | WaitReason::Scheduled), _) => tx.committed.queued = true,
+                _ => {}
+            }
             tx.count_move(&job.name, None, Some(job.status));
             tx.add_event(NewEvent {
                 job: job.id,

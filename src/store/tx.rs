@@ -67,6 +67,8 @@ pub struct Tx {
     /// PENDING jobs before this transaction, once somebody asked, and what it has changed since.
     pending_before: Option<i64>,
     pending_change: i64,
+    /// Whether this transaction put jobs into line for the pools, which no claim of its own has taken.
+    pub(super) left_to_pools: bool,
     /// What the commit will tell.
     pub(super) committed: Changes,
 }
@@ -96,6 +98,7 @@ impl Tx {
             worker_tasks: BTreeMap::new(),
             pending_before: None,
             pending_change: 0,
+            left_to_pools: false,
             committed: Changes::default(),
         }
     }
@@ -332,6 +335,7 @@ impl Tx {
     /// Writes what was gathered: the last before the commit.
     pub(super) async fn flush(&mut self) -> Result<(), StoreError> {
         self.committed.workers |= !self.worker_tasks.is_empty();
+        self.committed.queued |= self.left_to_pools;
         if self.has_company().await? {
             self.settle().await?;
         }

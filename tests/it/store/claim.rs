@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use runql::domain::{JobId, JobStatus, NewJob, WorkerId};
 
-use super::fixture::{all_events, claim, claim_for, insert, new_job, worker};
+use runql::store::{ClaimJobs, InsertJobs};
+
+use super::fixture::{NO_LIMIT, all_events, at, claim, claim_for, in_one_group, insert, new_job, worker};
 use crate::support::db::{Node, TestDb};
 use crate::support::{both_stores, on_postgres};
 
@@ -13,6 +15,7 @@ both_stores!(
     the_most_urgent_then_the_oldest,
     never_more_than_asked,
     jobs_stored_and_claimed_in_one_group,
+    jobs_that_a_claim_of_their_group_took_are_told_to_no_pool,
     many_callers_claim_each_job_once,
 );
 on_postgres!(two_nodes_claim_each_job_once);
@@ -50,6 +53,50 @@ async fn never_more_than_asked(db: TestDb) {
     assert!(claim(&node, 3, 13).await.is_empty());
     let started = all_events(node.reader()).await;
     assert_eq!(started.len(), 14);
+}
+
+/// Each pool that is told looks, and all but the first would find nothing.
+async fn jobs_that_a_claim_of_their_group_took_are_told_to_no_pool(db: TestDb) {
+    let node = db.node().await;
+    let routed = NewJob {
+        route: Some("nobody's".to_owned()),
+        ..new_job(3)
+    };
+    let none = Vec::new;
+    // What is stored before a claim for two, and what after it; whether any of it is left to be told of.
+    let table = [
+        (vec![new_job(1)], none(), false),
+        (vec![new_job(1), new_job(2)], none(), true),
+        (vec![new_job(1), new_job(2), new_job(3)], none(), true),
+        (vec![new_job(1)], vec![new_job(2)], true),
+        (vec![new_job(1), routed], none(), true),
+        (none(), vec![new_job(1)], true),
+    ];
+    for (number, (before, after, told)) in table.into_iter().enumerate() {
+        node.take_commits();
+        let store = |jobs| InsertJobs {
+            jobs,
+            queue_limit: NO_LIMIT,
+        };
+        let workers = || [worker(), worker()].into_iter().collect();
+        let claim_now = |ms| ClaimJobs {
+            workers: workers(),
+            lease_until: at(99),
+            now: at(ms),
+        };
+        let writes = async {
+            tokio::join!(
+                node.write(store(before)),
+                node.write(claim_now(9)),
+                node.write(store(after)),
+            )
+        };
+        let (stored, _, also_stored) = in_one_group(&node, writes).await;
+        assert!(stored.is_ok() && also_stored.is_ok());
+        let queued = node.take_commits().iter().any(|commit| commit.queued);
+        assert_eq!(queued, told, "row {number}");
+        node.write(claim_now(10)).await;
+    }
 }
 
 /// A claim that is committed together with the insert before it must see the job.
