@@ -159,7 +159,7 @@ impl Server {
                 since.elapsed() < Duration::from_secs(900),
                 "not all {wanted} jobs ended: {counts}"
             );
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
