@@ -205,11 +205,17 @@ async fn a_commit_tells_whether_it_may_have_been_done() {
     other.connections.rows(of(&end)).await.unwrap();
     transaction.later(of("SELECT 1")).await;
     assert!(!transaction.commit(None).await.unwrap_err().is_open);
-    // No answer comes.
+    // No answer comes: to a message that holds the commit, and to the first, which does not.
     let patient = Server::new(2, Duration::from_millis(200));
-    let transaction = patient.connections.begin().await.unwrap();
-    transaction.later(of("SELECT pg_sleep(1)")).await;
-    assert!(transaction.commit(None).await.unwrap_err().is_open);
+    for is_first in [false, true] {
+        let transaction = patient.connections.begin().await.unwrap();
+        if !is_first {
+            transaction.rows(of("SELECT 1")).await.unwrap();
+        }
+        transaction.later(of("SELECT pg_sleep(1)")).await;
+        let failed = transaction.commit(None).await.unwrap_err();
+        assert_eq!(failed.is_open, !is_first);
+    }
     for server in [server, other, patient] {
         server.connections.close().await;
     }

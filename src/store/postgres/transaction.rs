@@ -1,5 +1,5 @@
 //! A transaction over one connection. What nobody waits for yet goes with the next statement that somebody waits for,
-//! in one message; the beginning goes with the first, and the end with the last.
+//! in one message; the beginning goes with the first, and the end with the last, which is another one.
 
 use std::collections::BTreeMap;
 
@@ -83,6 +83,11 @@ impl PgTransaction {
 
     /// Commits, and gives the rows of a statement that nobody has awaited yet.
     pub(in crate::store) async fn commit(self, last: Option<Asked>) -> Result<Vec<QueryResult>, Failed> {
+        // Never by the first message: that one finds out whether the connection was lost since it was used last, and
+        // then it must be sure that nothing was done.
+        if !self.state.lock().await.begun {
+            self.send(None, false).await?;
+        }
         self.send(Some("COMMIT"), true).await?;
         let mut state = self.state.lock().await;
         let answer = last.and_then(|Asked(place)| state.answers.remove(&place));
