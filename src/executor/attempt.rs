@@ -185,9 +185,7 @@ async fn process(
         secrets,
     } = match briefly(|| prepare(context, job, spare)).await {
         Ok(prepared) => prepared,
-        Err(fault) => {
-            return not_run(fault, worker);
-        }
+        Err(fault) => return not_run(fault, worker),
     };
     log.hide(&secrets);
     let slot = match worker.alive(context).await {

@@ -109,7 +109,7 @@ impl ClaimJobs {
         let statement = tx.statement(&sql, values);
         let jobs = claimed(tx, statement, self.now).await?;
         // With workers to spare it has taken all that there were, those of this transaction among them: nobody need look
-        // for these.
+        // for these. (A worker that another node took over is to spare, too; then some wait for the next look.)
         tx.left_to_pools &= jobs.len() >= workers.len();
         Ok(jobs)
     }

@@ -132,7 +132,8 @@ impl Transaction {
         }
     }
 
-    /// Commits, and gives the rows of what was asked last. The error tells whether it may have been done all the same.
+    /// Commits, and gives the rows of what was asked last, on Postgres by the same message. The error tells whether it may
+    /// have been done all the same.
     pub(super) async fn commit(self, last: Option<Asked>) -> Result<Vec<Row>, CommitError> {
         match self {
             Self::File(transaction) => {
